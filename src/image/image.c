@@ -273,7 +273,8 @@ static int scan_missing(struct image *im, struct scan_job *jobs, size_t count, s
                 atomic_store(&progress->total, total);
                 atomic_store(&progress->layers, (unsigned)count);
         }
-        unsigned threads = MIN(MIN(pool_cpus() * 2, (unsigned)SCANS_MAX), (unsigned)count);
+        unsigned threads = MIN(pool_cpus() * 2, (unsigned)SCANS_MAX);
+        threads = MIN(threads, (unsigned)count);
         cleanup(pool_freep) struct pool *pool = pool_new(threads, count);
         if (!pool)
                 return error_nomem(err);

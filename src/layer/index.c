@@ -129,6 +129,9 @@ static int check_sections(struct index *ix, struct error *err)
                         return damaged(err, "bad checksum of a section");
                 ix->section[i] = (struct part){ix->base + off, len};
                 at = align8(off + len);
+                for (uint64_t pad = off + len; pad < at; pad++)
+                        if (pad >= ix->len || ix->base[pad])
+                                return damaged(err, "bytes between the sections");
         }
         const struct part *s = ix->section;
         if (at != ix->len || s[SECTION_ENTRIES].len != (uint64_t)ix->info.entries * ENTRY_LEN ||
