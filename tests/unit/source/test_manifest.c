@@ -69,7 +69,7 @@ static const struct source_ops fake_ops = {
 /* adds a document (printf) and gives its descriptor's fields: "digest":..., "size":... */
 static const char *add(struct fake *f, const char *fmt, ...)
 {
-        static char fields[8][200];
+        static char fields[16][200];
         static unsigned turn;
         va_list ap;
         va_start(ap, fmt);
@@ -79,7 +79,7 @@ static const char *add(struct fake *f, const char *fmt, ...)
         f->docs[f->count].len = (size_t)len;
         CHECK_INT(digest_memory(DIGEST_SHA256, f->docs[f->count].text, (size_t)len, &f->docs[f->count].digest), 0);
         f->named = f->docs[f->count].digest;
-        char text[DIGEST_MAX_TEXT], *out = fields[turn++ % 8];
+        char text[DIGEST_MAX_TEXT], *out = fields[turn++ % 16];
         snprintf(out, sizeof fields[0], "\"digest\":\"%s\",\"size\":%d", digest_format(&f->named, text), len);
         f->count++;
         return out;
