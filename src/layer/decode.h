@@ -24,6 +24,8 @@ enum {
         DECODE_SPAN_LONG = 2 << 20,    /* or after this many whatever it has */
         DECODE_HEADER_MAX = 320,       /* bytes of a deflate block's header, at most */
         DECODE_SPAN_MAX = 8 << 20,     /* no span of our own decoder is longer, uncompressed */
+        DECODE_CHUNK = 4 << 20,        /* compressed bytes after which a span ends even if it has no output (equal uoff) */
+        DECODE_CHUNK_MAX = 12 << 20,   /* no span has more compressed bytes, if decoder_seekable() */
         DECODE_ZSTD_WINDOW_LOG = 27,   /* largest zstd window: 128 MiB */
 };
 

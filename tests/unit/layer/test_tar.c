@@ -1091,9 +1091,21 @@ struct corpus {
         const char *file;
 };
 
+/* What stands behind type and path in the last such line of the listing, or NULL. */
+static const char *find_entry(const char *listing, const char *type, const char *path)
+{
+        char start[5000];
+        const char *found = NULL;
+        int len = snprintf(start, sizeof start, "%s \"%s\" ", type, path);
+        for (const char *at = listing; (at = strstr(at, start)); at++)
+                if (at == listing || at[-1] == '\n')
+                        found = at + len;
+        return found;
+}
+
 /*
- * The last word of a path in the listing: the line must hold what the expected tree has. Only names that the archive
- * says once, as this kind of file, are compared: merging is not this test's matter.
+ * The last entry of a path must be what the expected tree has there. Merging is not this test's matter: hard links and
+ * names that are not ASCII are passed over.
  */
 static void compare_line(char *line, void *ctx)
 {
@@ -1101,7 +1113,7 @@ static void compare_line(char *line, void *ctx)
         cleanup(json_freep) json_t *j = NULL;
         const char *path, *type, *mode = NULL;
         uint64_t uid, gid, size;
-        char start[5000], want[5200];
+        char want[200];
         bool implicit;
         if (json_parse(line, strlen(line), &j, NULL) < 0) /* a name that is no UTF-8 */
                 return;
@@ -1115,32 +1127,28 @@ static void compare_line(char *line, void *ctx)
         for (const char *p = path; *p; p++)
                 if (*p & 0x80)
                         return;
-        snprintf(start, sizeof start, "%s \"%s\" ", type, path);
-        const char *at = NULL;
-        for (const char *next = c->listing; (next = strstr(next, start)); next++)
-                if (next == c->listing || next[-1] == '\n')
-                        at = next;
+        const char *at = find_entry(c->listing, type, path);
+        if (!at && find_entry(c->listing, "hard", path))
+                return;
         if (!at)
-                CHECK_FAIL("%s: nothing begins \"%s\" in\n%s", c->file, start, c->listing);
+                CHECK_FAIL("%s: no %s \"%s\" in\n%s", c->file, type, path, c->listing);
         intmax_t mtime = (intmax_t)json_integer_value(json_object_get(j, "mtime_ns"));
         intmax_t s = mtime / 1000000000 - (mtime % 1000000000 < 0);
         int n = snprintf(want, sizeof want, "%" PRIu64 ":%" PRIu64 " t=%jd.%09jd", uid, gid, s, mtime - s * 1000000000);
         if (strcmp(type, "reg") == 0)
                 snprintf(want + n, sizeof want - (size_t)n, " %" PRIu64 "@", size);
-        const char *rest = at + strlen(start);
         if (mode)
-                CHECK_INT(strtol(rest, NULL, 8), strtol(mode, NULL, 8));
-        rest = strchr(rest, ' ') + 1;
+                CHECK_INT(strtol(at, NULL, 8), strtol(mode, NULL, 8));
+        const char *rest = strchr(at, ' ') + 1;
         if (strncmp(rest, want, strlen(want)) != 0)
                 CHECK_FAIL("%s: %s: \"%.80s\" does not begin \"%s\"", c->file, path, rest, want);
         c->entries++;
 }
 
-/* Where Go's verdict is not ours, on purpose. */
-static bool verdict_differs(const char *file, const char *class)
+/* Where Go's verdict is not ours, on purpose: here a header stands behind a single zero block. */
+static bool verdict_differs(const char *file)
 {
-        (void)file;
-        return strncmp(class, "disputed", 8) == 0;
+        return ends_with(file, "/test_compat_plexus_archiver_tar.tar");
 }
 
 static void check_archive(char *line, void *ctx)
@@ -1149,7 +1157,7 @@ static void check_archive(char *line, void *ctx)
         char *column[12] = {0};
         for (size_t i = 0; i < ARRAY_LEN(column); i++)
                 column[i] = strsep(&line, "\t");
-        const char *file = column[1], *class = column[3], *go = column[4];
+        const char *file = column[1], *go = column[4];
         if (!go || !*go || !(ends_with(file, ".tar") || ends_with(file, ".tar.gz") || ends_with(file, ".tgz")))
                 return;
         if (strncmp(file, "tar-", 4) != 0 && strncmp(file, "layer-", 6) != 0)
@@ -1163,7 +1171,7 @@ static void check_archive(char *line, void *ctx)
         read_all_ways(tar, len, &l);
         c->archives++;
         c->refused += l.code != 0;
-        if (!verdict_differs(file, class) && (l.code != 0) != (strcmp(go, "error") == 0))
+        if (!verdict_differs(file) && (l.code != 0) != (strcmp(go, "error") == 0))
                 CHECK_FAIL("%s: Go says %s, we say %s", file, go, l.code ? l.err.msg : "nothing");
         if (l.code == 0 && strcmp(go, "same") == 0) {
                 snprintf(path, sizeof path, "%s/corpus/expect/", c->shared);
