@@ -256,7 +256,7 @@ int archive_open(struct files *files, const struct reference *ref, const char *w
         cleanup(files_closep) struct files *owned = files;
         cleanup(buf_donep) struct buf text = {.max = SOURCE_MANIFEST_MAX};
         cleanup(json_freep) json_t *images = NULL;
-        json_t *image;
+        json_t *image = NULL;
         int r = files_read(owned, "manifest.json", &text, err);
         if (r == -ENOENT)
                 return error_set(err, r, "%s: has no manifest.json, so it is not what \"docker save\" writes", what);
