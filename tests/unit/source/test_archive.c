@@ -241,6 +241,15 @@ TEST(digests_in_names)
         memory_files_text(&f, c, "{\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[]}}");
         refuses(&f, NULL, -EBADMSG, "blobs/sha256");
         memory_files_done(&f);
+
+        /* the old layout's names are no promise: tools that rewrite a config leave them */
+        f = memory_files();
+        snprintf(c, sizeof c, "%064d.json", 7);
+        snprintf(text, sizeof text, "[{\"Config\":\"%s\",\"Layers\":[]}]", c);
+        memory_files_text(&f, "manifest.json", text);
+        memory_files_text(&f, c, "{\"architecture\":\"any\",\"rootfs\":{\"type\":\"layers\"}}");
+        gives(&f, NULL, "any");
+        memory_files_done(&f);
 }
 
 TEST(what_is_missing)
