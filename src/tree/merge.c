@@ -441,6 +441,12 @@ static bool follow(struct merge *m, uint32_t symlink, struct tree_path *path, ui
         return true;
 }
 
+static bool begins(const char *s, size_t len, const char *with)
+{
+        size_t n = strlen(with);
+        return len >= n && !memcmp(s, with, n);
+}
+
 /* The directory that a path leads to, inside the root. 0: there is none (or a failure). What is missing, unless it is
  * made, may still be left by "..", hence `missing`: how deep the walk is in directories that are not there. */
 static uint32_t walk(struct merge *m, const char *path, size_t len, enum walk mode)
@@ -459,6 +465,10 @@ static uint32_t walk(struct merge *m, const char *path, size_t len, enum walk mo
                                 dir = m->nodes[dir].dir.parent;
                         continue;
                 }
+                if (mode == WALK_CREATE && !m->plain && begins(name, len, ".wh..wh.")) {
+                        m->stats.odd_whiteouts++; /* a symlink leads into AUFS' own files */
+                        return 0;
+                }
                 uint32_t next = missing ? 0 : step(m, dir, name, len, mode);
                 if (m->code)
                         return 0;
@@ -475,12 +485,6 @@ static uint32_t walk(struct merge *m, const char *path, size_t len, enum walk mo
 /* ---- entries ---- */
 
 enum kind { REAL, WHITEOUT, OPAQUE, AUFS, ODD };
-
-static bool begins(const char *s, size_t len, const char *with)
-{
-        size_t n = strlen(with);
-        return len >= n && !memcmp(s, with, n);
-}
 
 /* what the last component of a path says */
 static enum kind kind_of(const char *name, size_t len)
