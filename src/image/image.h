@@ -18,19 +18,19 @@
 struct image;
 
 struct image_options {
-        const char *platform;          /* --platform, NULL: this machine's */
-        const char *cache_dir;         /* --cache-dir */
-        uint64_t cache_size;           /* --cache-size, 0: default */
-        uint64_t memory;               /* --memory: bytes of the span cache, 0: default */
-        bool offline;                  /* --offline */
+        const char *platform;  /* --platform, NULL: this machine's */
+        const char *cache_dir; /* --cache-dir */
+        uint64_t cache_size;   /* --cache-size, 0: default */
+        uint64_t memory;       /* --memory: bytes of the span cache, 0: default */
+        bool offline;          /* --offline */
         struct registry_options registry;
         struct image_progress *progress; /* NULL: nobody looks */
 };
 
 /** Read by another thread while image_open() works; also the way to stop it. */
 struct image_progress {
-        _Atomic uint64_t done, total;          /* compressed bytes of the layers that are scanned */
-        _Atomic unsigned layers_done, layers;  /* of these */
+        _Atomic uint64_t done, total;         /* compressed bytes of the layers that are scanned */
+        _Atomic unsigned layers_done, layers; /* of these */
         atomic_bool cancel;
 };
 
