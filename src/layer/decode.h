@@ -24,6 +24,8 @@ enum {
         DECODE_SPAN_LONG = 2 << 20,    /* or after this many whatever it has */
         DECODE_HEADER_MAX = 320,       /* bytes of a deflate block's header, at most */
         DECODE_SPAN_MAX = 8 << 20,     /* no span of our own decoder is longer, uncompressed */
+        DECODE_CHUNK = 4 << 20,        /* compressed bytes after which a span ends even if it has no output (equal uoff) */
+        DECODE_CHUNK_MAX = 12 << 20,   /* no span has more compressed bytes, if decoder_seekable() */
         DECODE_ZSTD_WINDOW_LOG = 27,   /* largest zstd window: 128 MiB */
 };
 
@@ -79,8 +81,8 @@ int decoder_push(struct decoder *d, const void *data, size_t len, struct error *
 /** The blob has ended. -EBADMSG when it ended in the middle. Says the last point, if one is pending. */
 int decoder_finish(struct decoder *d, struct error *err);
 
-/** After decoder_finish(): is there a way in? false: a zstd stream with a frame larger than DECODE_SPAN_MAX, whose points
- *  are useless; the layer must be unpacked. */
+/** Is there a way in, as far as is known by now? false, for good: a zstd stream with a frame larger than DECODE_SPAN_MAX,
+ *  whose points are useless; the layer must be unpacked. */
 bool decoder_seekable(const struct decoder *d);
 
 /** Bytes after the last member that belong to no member and are not zero: ignored, but worth a word. */

@@ -7,12 +7,15 @@
 #include "source/reference.h"
 #include "source/source.h"
 
+struct http_options;
+
 /** What the command line says about the network; all may be NULL or zero. */
 struct registry_options {
         const char *authfile;        /* --authfile */
         const char *creds;           /* --creds USER[:PASSWORD] */
         int tls_verify;              /* --tls-verify: -1 not said, 0 false, 1 true */
         const char *registries_conf; /* another registries.conf, for tests; NULL: the machine's */
+        const struct http_options *http; /* cancelling (source/http.h), and times for tests; NULL: the defaults */
 };
 
 /** Counters of everything that went over the network, for `imagefs stat`. */
