@@ -24,11 +24,6 @@
 
 enum { NAMES_MAX = 300 };
 
-static void buf_donep(struct buf *b)
-{
-        buf_done(b);
-}
-
 /* a member by its key in any case; the exact one first */
 static json_t *member(json_t *obj, const char *key)
 {

@@ -65,11 +65,6 @@ static struct files *share(struct files *real)
         return &s->base;
 }
 
-static void buf_donep(struct buf *b)
-{
-        buf_done(b);
-}
-
 /* ---- is a layout's image whole? */
 
 struct walk {
