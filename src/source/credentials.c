@@ -168,11 +168,9 @@ static int read_entry(struct search *s, const char *key, json_t *entry)
 /* "quay.io/org/repo", then shorter and shorter */
 static int find_namespaced(struct search *s, json_t *auths)
 {
-        cleanup(freep) char *key = NULL;
-        if (asprintf(&key, "%s/%s", s->hub ? "docker.io" : s->domain, s->path) < 0) {
-                key = NULL;
+        cleanup(freep) char *key = conf_format("%s/%s", s->hub ? "docker.io" : s->domain, s->path);
+        if (!key)
                 return error_nomem(s->err);
-        }
         for (char *end = key + strlen(key); end; end = strrchr(key, '/')) {
                 *end = '\0';
                 json_t *entry = json_object_get(auths, key);
@@ -318,6 +316,8 @@ static int find_in_file(struct search *s, const char *path, enum credentials_kin
                 note(s, "not there");
                 return 0;
         }
+        if (r == -ENOMEM)
+                return error_nomem(s->err);
         if (r < 0 && required)
                 return error_set(s->err, r == -ENOENT ? r : -EACCES, "%s", why.msg);
         if (r < 0) {
@@ -367,19 +367,14 @@ static int find_in_environment(struct search *s)
 static char *runtime_file(void)
 {
         const char *dir = conf_env("XDG_RUNTIME_DIR");
-        char *path;
-        int n = dir ? asprintf(&path, "%s/containers/auth.json", dir)
-                    : asprintf(&path, "/run/containers/%u/auth.json", (unsigned)geteuid());
-        return n < 0 ? NULL : path;
+        return dir ? conf_format("%s/containers/auth.json", dir)
+                   : conf_format("/run/containers/%u/auth.json", (unsigned)geteuid());
 }
 
 static char *docker_file(void)
 {
         const char *dir = conf_env("DOCKER_CONFIG");
-        char *path;
-        if (!dir)
-                return conf_home("/.docker/config.json");
-        return asprintf(&path, "%s/config.json", dir) < 0 ? NULL : path;
+        return dir ? conf_format("%s/config.json", dir) : conf_home("/.docker/config.json");
 }
 
 static int find_in_places(struct search *s)
