@@ -53,6 +53,7 @@ struct tar_reader {
         uint64_t entry_uoff; /* of the header that is being worked on */
         uint64_t data_left;  /* of the current entry or extension header; the stream must have them */
         uint64_t pad_left;   /* behind them; the stream may end */
+        uint64_t end_uoff;   /* STATE_END: of the first byte behind the first zero block */
 
         uint8_t block[TAR_BLOCK]; /* a block that came in pieces */
         size_t block_len;         /* bytes of it so far */
@@ -532,7 +533,10 @@ static int on_header(struct tar_reader *t, const uint8_t *block, struct error *e
 {
         t->entry_uoff = t->uoff - TAR_BLOCK;
         switch (tar_block_kind(block)) {
-        case TAR_BLOCK_ZERO: t->state = STATE_END; return 0;
+        case TAR_BLOCK_ZERO:
+                t->state = STATE_END;
+                t->end_uoff = t->uoff;
+                return 0;
         case TAR_BLOCK_BAD: tar_header_name(block, &t->h); return fail(t, err, -EBADMSG, "bad checksum");
         default: break;
         }
@@ -644,6 +648,11 @@ int tar_finish(struct tar_reader *t, struct error *err)
         if (t->block_len > 0) {
                 t->failed = -EBADMSG;
                 return error_set(err, -EBADMSG, "tar: the stream ends inside a header, at byte %" PRIu64, t->uoff);
+        }
+        if (t->state == STATE_END && t->uoff > t->end_uoff && t->uoff - t->end_uoff < TAR_BLOCK) {
+                t->failed = -EBADMSG;
+                return error_set(
+                        err, -EBADMSG, "tar: the stream ends inside its second zero block, at byte %" PRIu64, t->uoff);
         }
         t->notes.missing_end = t->state != STATE_END && t->uoff > 0;
         return 0;

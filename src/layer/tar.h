@@ -60,11 +60,11 @@ struct tar_entry {
 /** What was left out or mended, counted; said once a layer. */
 struct tar_notes {
         uint64_t dropped_names;   /* over the kernel's limits, NUL inside, empty */
-        uint64_t dropped_types;   /* unknown type letters */
+        uint64_t dropped_types;   /* unknown type letters, dump directories */
         uint64_t dropped_xattrs;  /* trusted.*, security.selinux, user.* on symlinks, too large */
         uint64_t dropped_links;   /* empty targets */
         uint64_t clamped_times;
-        bool trailing_garbage;    /* bytes that are not zero after the end */
+        bool trailing_garbage;    /* bytes that are not zero after the end, which is the first zero block */
         bool missing_end;         /* no end-of-archive blocks */
 };
 

@@ -358,6 +358,10 @@ TEST(endings)
         b.len = 515;
         CHECK(check_list(&b, one).missing_end);
 
+        tar_build_file(&b, f); /* a part of the second zero block */
+        buf_extend(&b, 512 + 511);
+        check_refused(&b, -EBADMSG, "tar: the stream ends inside its second zero block, at byte 2047");
+
         tar_build_file(&b, f); /* data are missing */
         b.len = 514;
         check_refused(&b, -EBADMSG, "tar: entry at byte 0 (f): the stream ends inside this entry, at byte 514");
