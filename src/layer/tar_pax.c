@@ -82,9 +82,9 @@ static const char *next_record(char *text, size_t len, size_t *off, struct recor
         int64_t n;
         if (!space || !tar_decimal((struct tar_span){start, (size_t)(space - start)}, &n))
                 return "pax record without a length";
-        if (n < 5 || (uint64_t)n > left || (uint64_t)n <= (uint64_t)(space - start) + 1)
+        if (n < 5 || (uint64_t)n > left)
                 return "pax record with a wrong length";
-        char *end = start + n - 1; /* its newline */
+        char *end = start + n - 1; /* its newline, so behind the space */
         if (*end != '\n')
                 return "pax record that does not end where its length says";
         ret->key = space + 1;
