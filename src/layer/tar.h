@@ -52,8 +52,7 @@ struct tar_entry {
         uint64_t uoff; /* where its data begin in the tar stream */
         const struct tar_xattr *xattrs;
         size_t xattr_count;
-        const struct tar_extent
-                *extents; /* sparse files: ascending, not overlapping, inside size. NULL: one run at uoff */
+        const struct tar_extent *extents; /* sparse: ascending, not overlapping, inside size. NULL: one run at uoff */
         size_t extent_count;
         bool sparse; /* extents count, even when there are none (all hole) */
 };
