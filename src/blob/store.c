@@ -95,6 +95,11 @@ int store_failed(struct store *s, const char *what, int code)
         /* these belong to the process or the moment, not to the directory */
         if (code == -ENOMEM || code == -EMFILE || code == -ENFILE || code == -EINTR)
                 return code;
+        /* somebody removed it under us, once or (EBUSY) again and again: this piece is not kept, the next one may be */
+        if (code == -ENOENT || code == -EBUSY || code == -EEXIST) {
+                log_debug(LOG_CACHE, "cache %s: %s: %s", s->dir, what, strerror(-code));
+                return 0;
+        }
         if (!atomic_exchange(&s->off, true))
                 log_warning("cache %s: %s: %s; the work goes on, but nothing more is kept there", s->dir, what,
                         strerror(-code));

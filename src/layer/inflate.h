@@ -11,7 +11,8 @@
  *         |<-- history, <= 32 KiB -->|<-- room for output -->|      struct inflate_io
  *
  * There are two engines with equal results: inflate_own (inflate.c), which is fast, and inflate_zlib (inflate_zlib.c), its
- * judge in tests and the alternative in a build. inflate_zlib marks every byte of the history.
+ * judge in tests and the alternative in a build. inflate_zlib marks every byte of the history, and never returns
+ * INFLATE_SYMBOL (but goes on from places inside blocks that the other found).
  *
  * One thread at a time. No allocation after inflate_new().
  */

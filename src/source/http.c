@@ -138,6 +138,44 @@ static bool cancelled(const struct http *h)
         return h->options.cancel && atomic_load(h->options.cancel);
 }
 
+/* the file that libcurl takes the system's authorities from */
+static FILE *open_system_bundle(void)
+{
+        const char *path = getenv("SSL_CERT_FILE");
+        if (path && *path)
+                return fopen(path, "re");
+        CURL *curl = curl_easy_init();
+        char *built_in = NULL;
+        if (curl)
+                curl_easy_getinfo(curl, CURLINFO_CAINFO, &built_in);
+        FILE *f = built_in ? fopen(built_in, "re") : NULL;
+        if (curl)
+                curl_easy_cleanup(curl);
+        return f;
+}
+
+/* CURLOPT_CAINFO_BLOB replaces the bundle, so the extra authorities are put behind the system's. */
+int http_authorities(const char *extra_pem, char **ret_pem, struct error *err)
+{
+        pthread_once(&global_once, global_init);
+        cleanup(buf_done) struct buf pem;
+        buf_init(&pem, 16 << 20);
+        FILE *f = open_system_bundle();
+        if (f) {
+                char part[16384];
+                size_t n;
+                while ((n = fread(part, 1, sizeof part, f)) > 0)
+                        buf_add(&pem, part, n);
+                fclose(f);
+                buf_addc(&pem, '\n');
+        }
+        buf_adds(&pem, extra_pem);
+        if (buf_error(&pem))
+                return error_set(err, buf_error(&pem), "the certificate authorities do not fit into memory");
+        *ret_pem = buf_take(&pem, NULL);
+        return *ret_pem ? 0 : error_nomem(err);
+}
+
 /* ---- the pool of handles */
 
 /* "https://host:port" with what the address says; NULL when out of memory */
@@ -411,41 +449,15 @@ static void free_fields(struct exchange *x)
         x->fields = NULL;
 }
 
-/* the file that libcurl takes the system's authorities from */
-static const char *system_bundle(CURL *curl)
+static void trust_anybody(CURL *curl)
 {
-        const char *path = getenv("SSL_CERT_FILE");
-        if (path && *path)
-                return path;
-        char *built_in = NULL;
-        curl_easy_getinfo(curl, CURLINFO_CAINFO, &built_in);
-        return built_in;
+        curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 0L);
+        curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 0L);
+        curl_easy_setopt(curl, CURLOPT_CAINFO, NULL); /* reading the bundle takes 20 ms */
+        curl_easy_setopt(curl, CURLOPT_CAPATH, NULL);
 }
 
-/* CURLOPT_CAINFO_BLOB replaces the bundle, so the extra authorities are put behind the system's. */
-static int set_authorities(struct exchange *x, const char *extra_pem)
-{
-        cleanup(buf_done) struct buf pem;
-        buf_init(&pem, 16 << 20);
-        const char *path = system_bundle(x->curl);
-        FILE *f = path ? fopen(path, "re") : NULL;
-        if (f) {
-                char part[16384];
-                size_t n;
-                while ((n = fread(part, 1, sizeof part, f)) > 0)
-                        buf_add(&pem, part, n);
-                fclose(f);
-        }
-        buf_addc(&pem, '\n');
-        buf_adds(&pem, extra_pem);
-        if (buf_error(&pem))
-                return error_set(x->err, buf_error(&pem), "the certificate authorities do not fit into memory");
-        struct curl_blob blob = {pem.data, pem.len, CURL_BLOB_COPY};
-        curl_easy_setopt(x->curl, CURLOPT_CAINFO_BLOB, &blob);
-        return 0;
-}
-
-static int set_tls(struct exchange *x, bool own_origin)
+static void set_tls(struct exchange *x, bool own_origin)
 {
         const struct http_tls *tls = x->rq->tls;
         const char *file = getenv("SSL_CERT_FILE"), *dir = getenv("SSL_CERT_DIR");
@@ -454,16 +466,17 @@ static int set_tls(struct exchange *x, bool own_origin)
         if (dir && *dir)
                 curl_easy_setopt(x->curl, CURLOPT_CAPATH, dir);
         if (!tls)
-                return 0;
-        if (tls->insecure) {
-                curl_easy_setopt(x->curl, CURLOPT_SSL_VERIFYPEER, 0L);
-                curl_easy_setopt(x->curl, CURLOPT_SSL_VERIFYHOST, 0L);
-        }
+                return;
+        if (tls->insecure)
+                trust_anybody(x->curl);
         if (own_origin && tls->client_cert) {
                 curl_easy_setopt(x->curl, CURLOPT_SSLCERT, tls->client_cert);
                 curl_easy_setopt(x->curl, CURLOPT_SSLKEY, tls->client_key);
         }
-        return tls->ca_pem && !tls->insecure ? set_authorities(x, tls->ca_pem) : 0;
+        if (tls->ca_pem && !tls->insecure) {
+                struct curl_blob blob = {(void *)(uintptr_t)tls->ca_pem, strlen(tls->ca_pem), CURL_BLOB_NOCOPY};
+                curl_easy_setopt(x->curl, CURLOPT_CAINFO_BLOB, &blob);
+        }
 }
 
 static void set_common(struct exchange *x, const char *url, const struct url *parts)
@@ -535,7 +548,7 @@ static int transfer_error(struct exchange *x, CURLcode code)
                 a->transient = a->unreached = true;
                 return error_set(x->err, -ENETUNREACH, "%s", text);
         case CURLE_PEER_FAILED_VERIFICATION: return certificate_error(x);
-        case CURLE_SSL_CONNECT_ERROR: a->tls_refused = true; return error_set(x->err, -EPROTO, "TLS: %s", text);
+        case CURLE_SSL_CONNECT_ERROR:
         case CURLE_SSL_CERTPROBLEM:
         case CURLE_SSL_CACERT_BADFILE:
         case CURLE_SSL_ISSUER_ERROR:
@@ -565,15 +578,14 @@ static int perform(
         struct exchange *x, const char *url, const struct url *parts, const char *authorization, bool own_origin)
 {
         set_common(x, url, parts);
+        set_tls(x, own_origin);
         int r = set_fields(x, authorization);
-        if (r == 0)
-                r = set_tls(x, own_origin);
         if (r < 0)
                 return r;
         x->window_ms = http_now_ms();
         CURLcode code = curl_easy_perform(x->curl);
         r = x->code < 0 ? x->code : x->enough ? 0 : transfer_error(x, code);
-        if (!x->a->unreached && !x->a->tls_refused)
+        if (!x->a->unreached)
                 atomic_fetch_add(&x->http->requests, 1);
         return r;
 }
@@ -599,6 +611,37 @@ static int send_once(struct http *h, const struct http_request *rq, const char *
         log_exchange(&x, url, r, start_ms);
         idle_put(h, x.curl, take(origin));
         free_fields(&x);
+        return r;
+}
+
+int http_probe_tls(struct http *h, const char *url, struct error *err)
+{
+        cleanup(url_done) struct url parts = {0};
+        cleanup(freep) char *tls_url = NULL;
+        int r = url_parse(url, &parts, err);
+        if (r < 0)
+                return r;
+        if (asprintf(&tls_url, "https://%s:%s/", parts.host, parts.port) < 0) {
+                tls_url = NULL;
+                return error_nomem(err);
+        }
+        cleanup(http_answer_done) struct http_answer a = {0};
+        struct http_request rq = {.method = "GET", .url = tls_url};
+        struct exchange x = {.http = h, .rq = &rq, .a = &a, .err = err, .curl = curl_easy_init()};
+        if (!x.curl)
+                return error_nomem(err);
+        set_common(&x, tls_url, &parts);
+        trust_anybody(x.curl);
+        curl_easy_setopt(x.curl, CURLOPT_CONNECT_ONLY, 1L);
+        x.window_ms = http_now_ms();
+        CURLcode code = curl_easy_perform(x.curl);
+        long port = 0; /* ours: there was a connection */
+        curl_easy_getinfo(x.curl, CURLINFO_LOCAL_PORT, &port);
+        if (code != CURLE_OK && code != CURLE_ABORTED_BY_CALLBACK && port > 0)
+                r = 0;
+        else
+                r = code == CURLE_OK ? 1 : transfer_error(&x, code);
+        curl_easy_cleanup(x.curl);
         return r;
 }
 

@@ -43,17 +43,19 @@ DEFINE_CLEANUP(struct http, http_free);
 /** How a server proves who it is, and we who we are. Strings are borrowed; they outlive the requests. */
 struct http_tls {
         bool insecure;           /* certificates are not checked */
-        const char *ca_pem;      /* authorities besides the system's; NULL: none */
+        const char *ca_pem;      /* all authorities, as http_authorities() makes them; NULL: the system's */
         const char *client_cert; /* paths; only for the origin that the request names */
         const char *client_key;
         const char *certs_dir; /* where a missing authority would be put, for messages */
 };
 
+/** The system's certificate authorities and these (PEM) behind them, as one text to free(); for struct http_tls. */
+int http_authorities(const char *extra_pem, char **ret_pem, struct error *err);
+
 struct http_answer {
         int status;         /* the last answer's; 0: none arrived */
         bool foreign;       /* it comes from another origin than the request was made to */
         bool transient;     /* with a failure: another try may help */
-        bool tls_refused;   /* with a failure: the server does not speak TLS there, or shut the door on it */
         bool unreached;     /* with a failure: no connection came about */
         uint64_t body_len;  /* bytes of the body that were received */
         char *url;          /* the address that answered, after the redirects */
@@ -90,6 +92,12 @@ struct http_request {
  * -ECANCELED. `a` starts zeroed; it is filled in either case.
  */
 int http_send(struct http *h, const struct http_request *rq, struct http_answer *a, struct error *err);
+
+/**
+ * Does the server of url, whatever its scheme says, speak TLS? Opens a connection for that, checks nothing and sends nothing.
+ * 1: yes; 0: somebody is there, but does not; -ENETUNREACH, -ETIMEDOUT, -ECANCELED.
+ */
+int http_probe_tls(struct http *h, const char *url, struct error *err);
 
 /** When to try again: a state to be zeroed, one per piece of work. */
 struct http_pace {

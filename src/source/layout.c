@@ -188,6 +188,18 @@ static int find_named(json_t *entries, const char *text, json_t *found)
 
 /* ---- choosing entries */
 
+/* Signatures and the like that hang on an image by name: "_cosign:...", "sha256-HEX" (the referrers tag schema of the
+ * distribution-spec), "sha256-HEX.sig". */
+static bool is_attachment(json_t *entry)
+{
+        const char *name = ref_name(entry);
+        if (!name)
+                return false;
+        if (strncmp(name, "_cosign:", 8) == 0)
+                return true;
+        return strncmp(name, "sha256-", 7) == 0 && strspn(name + 7, "0123456789abcdef") == 2 * SHA256_BYTES;
+}
+
 /* the names in it, for a message: "a, b, @2" */
 static const char *list_names(json_t *entries, struct buf *out)
 {
@@ -198,7 +210,7 @@ static const char *list_names(json_t *entries, struct buf *out)
         {
                 const char *name = annotation(entry, "io.containerd.image.name");
                 name = name ? name : ref_name(entry);
-                if (!media_entry_is_image(entry, NULL))
+                if (!media_entry_is_image(entry, NULL) || is_attachment(entry))
                         continue;
                 if (name)
                         buf_addf(out, "%s%.100s", out->len ? ", " : "", name);
@@ -208,17 +220,21 @@ static const char *list_names(json_t *entries, struct buf *out)
         return buf_str(out);
 }
 
-/* only the images among the entries, each digest once; if none is an image, all stay, for manifest.c to say what they are */
-static int filter(json_t *entries, json_t *found)
+/* Only the images among the entries, each digest once; if none is an image, all stay, for manifest.c to say what they are.
+ * by_name: they were asked for by name, so that attachments are meant when they are there. */
+static int filter(json_t *entries, bool by_name, json_t *found)
 {
         json_t *entry, *other;
         size_t i, k;
         json_array_foreach(entries, i, entry)
         {
-                bool again = !media_entry_is_image(entry, NULL);
-                json_array_foreach(found, k, other) again |= equal(json_string_value(json_object_get(entry, "digest")),
-                        json_string_value(json_object_get(other, "digest")));
-                if (!again && json_array_append(found, entry) < 0)
+                bool skip = !media_entry_is_image(entry, NULL) || (!by_name && is_attachment(entry));
+                const char *digest = json_string_value(json_object_get(entry, "digest"));
+                json_array_foreach(found, k, other)
+                {
+                        skip |= equal(digest, json_string_value(json_object_get(other, "digest")));
+                }
+                if (!skip && json_array_append(found, entry) < 0)
                         return -ENOMEM;
         }
         return json_array_size(found) ? 0 : json_array_extend(found, entries) < 0 ? -ENOMEM : 0;
@@ -256,7 +272,7 @@ static int choose(json_t *entries, const struct reference *ref, const char *what
         if (r == 0)
                 r = ref->name ? find_named(entries, ref->name, found) : json_array_extend(found, entries);
         if (r == 0)
-                r = filter(found, chosen);
+                r = filter(found, ref->name, chosen);
         if (r < 0)
                 return error_nomem(err);
         if (!json_array_size(chosen) && ref->name)

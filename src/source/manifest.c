@@ -208,9 +208,8 @@ static int child_document(struct load *l, json_t *entry, json_t **ret_json, stru
         enum media_kind *ret_kind, struct error *err)
 {
         struct descriptor d = {0};
-        cleanup(buf_donep) struct buf doc;
+        cleanup(buf_donep) struct buf doc = {.max = SOURCE_MANIFEST_MAX};
         char text[DIGEST_MAX_TEXT];
-        buf_init(&doc, SOURCE_MANIFEST_MAX);
         int r = descriptor_parse(entry, &d, err);
         if (r < 0)
                 return error_wrap(err, r, "index");
@@ -325,9 +324,8 @@ static int parse_config(const struct manifest_request *rq, json_t *config, struc
 
 static int load_config(const struct manifest_request *rq, json_t *entry, struct manifest *m, struct error *err)
 {
-        cleanup(buf_donep) struct buf doc;
+        cleanup(buf_donep) struct buf doc = {.max = SOURCE_CONFIG_MAX};
         char text[DIGEST_MAX_TEXT];
-        buf_init(&doc, SOURCE_CONFIG_MAX);
         int r = fetch(rq, true, entry, &m->config, &doc, err);
         if (r == 0)
                 r = json_parse(buf_str(&doc), doc.len, &m->config_json, err);
@@ -642,10 +640,9 @@ int manifest_load(
         struct manifest m = {0};
         struct digest top = {DIGEST_NONE};
         enum media_kind kind;
-        cleanup(buf_donep) struct buf doc;
+        cleanup(buf_donep) struct buf doc = {.max = SOURCE_MANIFEST_MAX};
         cleanup(freep) char *type = NULL;
         cleanup(json_freep) json_t *json = NULL;
-        buf_init(&doc, SOURCE_MANIFEST_MAX);
         buf_init(&l.available, AVAILABLE_MAX);
 
         int r = top_document(rq, &doc, &type, &top, err);

@@ -72,6 +72,8 @@ static int ask(struct registry *s, size_t place, unsigned tries, const char *met
                         return 0;
                 if (d && d->too_big)
                         return error_set(err, -EFBIG, "%s: %s is larger than %zu bytes", repo_name(repo), what, d->max);
+                if (r < 0 && a->unreached)
+                        pace.tries = 2; /* a person waits for this answer; a server that is down is down */
                 if (http_pace_again(s->places->http, &pace, r, a))
                         continue;
                 return r < 0 ? r : repo_status_error(repo, what, a, err);

@@ -1,6 +1,8 @@
-/* How: repo_send() is three loops in one: over the schemes (until one is settled), over the login rounds (the first 401, and
- * a second one only when it says that the token is not valid any more), and http_send()'s redirects below. A 401 of another
- * origin is never answered: whoever sits behind a redirect does not get to name a token server. */
+/* How: repo_send() loops over the login rounds: the first 401, and a second one only when it says that the token is not valid
+ * any more. A 401 of another origin is never answered: whoever sits behind a redirect does not get to name a token server.
+ *
+ * Which scheme a loopback or insecure registry speaks is found out by a TLS handshake that is thrown away: a millisecond,
+ * while a real https request that fails has read the certificate bundle before. */
 #include "source/repo.h"
 
 #include <errno.h>
@@ -21,6 +23,7 @@ struct repo {
         struct http *http;
         struct auth *auth;
         struct certs certs;
+        char *authorities; /* the system's and those of certs.d; NULL: the system's are enough */
         struct http_tls tls;
         char *name; /* domain/path */
         char *host; /* host[:port] to talk to */
@@ -51,8 +54,10 @@ static int fill(struct repo *r, const struct repo_options *o, struct error *err)
         int rc = certs_find(o->domain, &r->certs, err);
         if (rc < 0)
                 return rc;
+        if (r->certs.ca_pem && (rc = http_authorities(r->certs.ca_pem, &r->authorities, err)) < 0)
+                return rc;
         r->tls = (struct http_tls){.insecure = o->insecure,
-                .ca_pem = r->certs.ca_pem,
+                .ca_pem = r->authorities,
                 .client_cert = r->certs.client_cert,
                 .client_key = r->certs.client_key,
                 .certs_dir = r->certs.dir};
@@ -85,6 +90,7 @@ void repo_free(struct repo *r)
                 return;
         auth_free(r->auth);
         certs_done(&r->certs);
+        free(r->authorities);
         free(r->name);
         free(r->host);
         free(r->path);
@@ -128,16 +134,43 @@ static void show_warning(struct repo *r, const struct http_answer *a)
         log_warning("%s: the registry says: %s", r->name, shown);
 }
 
-/* One request with the given scheme. */
-static int send_as(struct repo *r, bool plain, const char *tail, const struct http_request *rq, struct http_answer *a,
+/* Which scheme does the registry speak? Only asked where http is allowed. */
+static int settle_scheme(struct repo *r, enum scheme *ret_scheme, struct http_answer *a, struct error *err)
+{
+        enum scheme scheme = r->plain_ok ? (enum scheme)atomic_load(&r->scheme) : SCHEME_HTTPS;
+        if (scheme == SCHEME_UNKNOWN) {
+                cleanup(buf_done) struct buf url;
+                buf_init(&url, URL_MAX);
+                buf_addf(&url, "https://%s/", r->host);
+                int rc = http_probe_tls(r->http, buf_str(&url), err);
+                bool port = strchr(strchr(r->host, ']') ? strchr(r->host, ']') : r->host, ':');
+                if (rc == -ECANCELED || rc == -ENOMEM || (rc < 0 && port)) {
+                        a->transient = a->unreached = rc != -ECANCELED;
+                        return rc;
+                }
+                scheme = rc == 1 ? SCHEME_HTTPS : SCHEME_HTTP; /* nobody at the port of https: try that of http */
+                if (rc >= 0)
+                        atomic_store(&r->scheme, scheme);
+        }
+        *ret_scheme = scheme;
+        return 0;
+}
+
+/* One request. */
+static int send_once(struct repo *r, const char *tail, const struct http_request *rq, struct http_answer *a,
         uint64_t *ret_seen, struct error *err)
 {
+        http_answer_done(a);
+        enum scheme scheme = SCHEME_HTTPS;
+        int rc = settle_scheme(r, &scheme, a, err);
+        if (rc < 0)
+                return rc;
         struct buf url, header;
         buf_init(&url, URL_MAX);
         buf_init(&header, CREDENTIAL_MAX);
-        buf_addf(&url, "%s://%s/v2/%s/%s", plain ? "http" : "https", r->host, r->path, tail);
-        int rc = buf_error(&url) ? error_set(err, -EINVAL, "an address that is too long")
-                                 : auth_header(r->auth, buf_str(&url), &header, ret_seen, err);
+        buf_addf(&url, "%s://%s/v2/%s/%s", scheme == SCHEME_HTTP ? "http" : "https", r->host, r->path, tail);
+        rc = buf_error(&url) ? error_set(err, -EINVAL, "an address that is too long")
+                             : auth_header(r->auth, buf_str(&url), &header, ret_seen, err);
         if (rc == 0) {
                 struct http_request full = *rq;
                 full.url = buf_str(&url);
@@ -149,33 +182,6 @@ static int send_as(struct repo *r, bool plain, const char *tail, const struct ht
                 explicit_bzero(header.data, header.room);
         buf_done(&header);
         buf_done(&url);
-        return rc;
-}
-
-/* The same with the scheme that works. */
-static int send_any(struct repo *r, const char *tail, const struct http_request *rq, struct http_answer *a,
-        uint64_t *ret_seen, struct error *err)
-{
-        enum scheme scheme = (enum scheme)atomic_load(&r->scheme);
-        int rc = send_as(r, scheme == SCHEME_HTTP, tail, rq, a, ret_seen, err);
-        if (scheme != SCHEME_UNKNOWN)
-                return rc;
-        if (rc < 0 && (a->tls_refused || a->unreached) && r->plain_ok && !a->foreign) {
-                bool refused = a->tls_refused;
-                struct error plain_err = {0};
-                int plain = send_as(r, true, tail, rq, a, ret_seen, &plain_err);
-                bool answered = plain == 0 || a->status > 0;
-                if (answered)
-                        atomic_store(&r->scheme, SCHEME_HTTP);
-                if (answered || refused) {
-                        if (plain < 0 && err)
-                                *err = plain_err;
-                        return plain;
-                }
-                return rc; /* nobody is there at all: the error of https stands */
-        }
-        if (rc == 0)
-                atomic_store(&r->scheme, SCHEME_HTTPS);
         return rc;
 }
 
@@ -204,7 +210,7 @@ int repo_send(struct repo *r, const char *tail, const struct http_request *rq, s
 {
         for (int rounds = 0;; rounds++) {
                 uint64_t seen = 0;
-                int rc = send_any(r, tail, rq, a, &seen, err);
+                int rc = send_once(r, tail, rq, a, &seen, err);
                 if (rc == 0 && !a->foreign)
                         show_warning(r, a);
                 if (rc == 0 && (a->status != 401 || a->foreign || rounds == LOGIN_ROUNDS_MAX))

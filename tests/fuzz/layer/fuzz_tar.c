@@ -169,7 +169,7 @@ static void mend_records(uint8_t *data, size_t size)
                         uint8_t *space = memchr(line, ' ', (size_t)(nl - line));
                         size_t room = space ? (size_t)(space - line) : 0;
                         int n = snprintf(digits, sizeof digits, "%0*zu", (int)room, (size_t)(nl + 1 - line));
-                        if (n > 0 && (size_t)n == room)
+                        if (n > 0 && (size_t)n == room && room < sizeof digits)
                                 memcpy(line, digits, room);
                 }
                 snprintf((char *)data + at + 124, 12, "%011zo", (size_t)(line - p));

@@ -174,3 +174,23 @@ static inline void tar_build_end(struct buf *b)
         if (!buf_extend(b, 1024))
                 abort();
 }
+
+/** A record whose value is text. */
+static inline void tar_build_text_record(struct buf *records, const char *key, const char *value)
+{
+        tar_build_record(records, key, value, strlen(value));
+}
+
+/** A pax header of "key", "value", ..., NULL. */
+static inline void tar_build_pairs(struct buf *b, const char *const *pairs)
+{
+        struct buf records;
+        buf_init(&records, 1 << 24);
+        for (; *pairs; pairs += 2)
+                tar_build_text_record(&records, pairs[0], pairs[1]);
+        tar_build_meta(b, 'x', records.data, records.len);
+        buf_done(&records);
+}
+
+/** PAX(&b, "path", "a/b", "uid", "1") */
+#define PAX(b, ...) tar_build_pairs(b, (const char *const[]){__VA_ARGS__, NULL})

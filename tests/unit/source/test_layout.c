@@ -191,6 +191,21 @@ TEST(nested_index_and_attestation)
         memory_files_done(&f);
 }
 
+TEST(attachments_are_no_images)
+{
+        struct memory_files f = layout();
+        char entries[2000];
+        snprintf(entries, sizeof entries,
+                ENTRY("") "," ENTRY(NAMED("_cosign:sha256-aa.sig")) "," ENTRY(
+                        NAMED("sha256-00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff.sig")),
+                add_image(&f, "amd64"), add_image(&f, "a"), add_image(&f, "b"));
+        set_index(&f, "%s", entries);
+        gives(&f, NULL, "linux/amd64", "amd64");
+        gives(&f, "_cosign:sha256-aa.sig", "linux/amd64", "a"); /* but by their name they are found */
+        refuses(&f, "x", -ENOENT, "but: @0");
+        memory_files_done(&f);
+}
+
 TEST(one_digest_under_two_names)
 {
         struct memory_files f = layout();
