@@ -83,6 +83,7 @@ int tree_hash_names(struct tree *t)
                         t->slots[slot] = d->dir.first + i + 1;
                 }
         }
+        t->stats.memory_bytes += sizeof *t + t->slot_count * sizeof *t->slots;
         return 0;
 }
 

@@ -1,6 +1,7 @@
 /* Asking a tree: look-ups, listings, attributes, paths; made by the merge from layers in layers.h's language. */
 #include <errno.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "blob/store.h"
 #include "layers.h"
@@ -270,4 +271,66 @@ TEST(tree_of_layers_reads_their_files)
         CHECK_INT(tree_resolve(t, "d", false, &ino), 0);
         CHECK_INT(tree_read(t, ino, data, sizeof data, 0, &err), -EINVAL);
         tree_free(t);
+}
+
+/* BENCH=1: how long a large merge takes, and how large it is; processor time; asserts nothing about it */
+static double seconds(void)
+{
+        struct timespec now;
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+        return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static const struct index *bench_layer(unsigned layer)
+{
+        struct index_builder *b = index_builder_new();
+        char text[128];
+        for (unsigned d = 0; d < 10000; d++) {
+                /* one directory in ten is there in the layer below too, and loses a file; names repeat as they do in real trees */
+                unsigned id = layer * 9000 + d;
+                snprintf(text, sizeof text, "d usr/share/pkg%u/v%u", id % 997, id);
+                layers_entry(b, text);
+                for (unsigned f = 0; f < 11; f++) {
+                        snprintf(text, sizeof text, "f usr/share/pkg%u/v%u/file_%u.py n=%u", id % 997, id,
+                                (id * 7 + f * 31) % 50000, f);
+                        layers_entry(b, text);
+                }
+        }
+        return layers_finish(b);
+}
+
+TEST(bench)
+{
+        if (!getenv("BENCH"))
+                return;
+        const struct index *indexes[10];
+        for (unsigned i = 0; i < 10; i++)
+                indexes[i] = bench_layer(i);
+        for (int round = 0; round < 3; round++) {
+                struct tree *t;
+                double start = seconds();
+                CHECK_INT(tree_merge_indexes(indexes, 10, false, &t, NULL), 0);
+                double merged = seconds();
+                const struct tree_stats *s = tree_stats(t);
+                uint64_t found = 0;
+                for (uint32_t ino = 1; ino <= s->inodes; ino++)
+                        for (uint32_t i = 0; i < tree_dir_count(t, ino); i++) {
+                                struct tree_dirent d;
+                                tree_dir_entry(t, ino, i, &d);
+                                found += tree_lookup(t, ino, d.name, d.name_len) == d.ino;
+                        }
+                double looked = seconds();
+                CHECK_INT(found, s->names);
+                for (uint32_t ino = 1; ino <= s->inodes; ino++) {
+                        struct tree_attr a;
+                        tree_attr(t, ino, &a);
+                        found += a.nlink;
+                }
+                printf("%" PRIu64 " inodes: merge %.3f s, %.1f bytes an inode, look-up %.0f ns, attributes %.0f ns\n",
+                        s->inodes, merged - start, (double)s->memory_bytes / (double)s->inodes,
+                        (looked - merged) * 1e9 / (double)s->names, (seconds() - looked) * 1e9 / (double)s->inodes);
+                tree_free(t);
+        }
+        for (unsigned i = 0; i < 10; i++)
+                index_free((struct index *)indexes[i]);
 }
