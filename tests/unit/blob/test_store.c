@@ -495,7 +495,6 @@ TEST(damaged_maps_are_started_over)
 
 TEST(spill_files_have_no_name)
 {
-        TEMP_DIR(dir);
         struct store *s = store_new_null();
         struct digest d = digest_of("d", 1);
         struct store_blob *b;
