@@ -651,7 +651,15 @@ static uint64_t fill_take(struct fill *f, uint64_t *ret_first, uint64_t *ret_max
         return f->next - first;
 }
 
-/* what is there is hashed as well: afterwards the source may be gone for ever */
+static int not_kept(struct cached *c, struct error *err)
+{
+        char text[DIGEST_MAX_TEXT];
+        return error_set(err, -ENOSPC, "%s: the cache does not keep all of it; see --cache-size and --cache-dir",
+                digest_format(&c->digest, text));
+}
+
+/* What is there is hashed as well: afterwards the source may be gone for ever. What came and was not kept ends it, rather
+ * than all being fetched in vain. */
 static int fill_piece(struct cached *c, uint64_t first, uint64_t count, uint64_t max, struct error *err)
 {
         struct wanted w = {.first = first, .count = count};
@@ -664,8 +672,11 @@ static int fill_piece(struct cached *c, uint64_t first, uint64_t count, uint64_t
         if (!scratch || !done)
                 return error_nomem(err);
         w.done = done;
-        for (uint64_t i = first; r == 0 && i < first + count; i++)
+        for (uint64_t i = first; r == 0 && i < first + count; i++) {
                 r = get_one(c, &w, i, scratch, err);
+                if (r == 0 && (!c->kept || !store_blob_has(c->kept, i)))
+                        r = not_kept(c, err);
+        }
         return r;
 }
 
@@ -692,6 +703,8 @@ static void *fill_work(void *arg)
 int cached_fill(struct cached *c, struct error *err)
 {
         struct fill f = {.c = c};
+        if (!c->kept)
+                return not_kept(c, err);
         pthread_t helper[FILL_THREADS - 1];
         size_t helpers = 0;
         pthread_mutex_init(&f.lock, NULL);
@@ -710,11 +723,7 @@ int cached_fill(struct cached *c, struct error *err)
                         *err = f.err;
                 return f.code;
         }
-        char text[DIGEST_MAX_TEXT];
-        if (!cached_complete(c))
-                return error_set(err, -ENOSPC, "%s: the cache did not keep all of it; see --cache-size and --cache-dir",
-                        digest_format(&c->digest, text));
-        return 0;
+        return cached_complete(c) ? 0 : not_kept(c, err);
 }
 
 bool cached_complete(struct cached *c)

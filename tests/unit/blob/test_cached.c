@@ -3,6 +3,9 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 
 #include "base/log.h"
 #include "blob/cached.h"
@@ -584,6 +587,55 @@ TEST(eviction_and_trouble_under_use)
         fixture_done(&f);
 }
 
+/* ---- a store that cannot keep it ---- */
+
+static atomic_uint warnings;
+
+static void count_warnings(enum log_topic topic, const char *line, void *ctx)
+{
+        (void)topic, (void)line, (void)ctx;
+        atomic_fetch_add(&warnings, 1);
+}
+
+static void with_file_limit(const char *dir)
+{
+        for (int sequential = 0; sequential < 2; sequential++) {
+                char path[300];
+                struct fixture f;
+                struct error err = {0};
+                snprintf(path, sizeof path, "%s/%d", dir, sequential);
+                fixture_init(&f, 2 << 20, 30000);
+                fixture_open(&f, path, false);
+                atomic_store(&f.slow->blob.sequential, sequential);
+                log_setup(0, count_warnings, NULL);
+                warnings = 0;
+                signal(SIGXFSZ, SIG_IGN);
+                CHECK_INT(setrlimit(RLIMIT_FSIZE, &(struct rlimit){1 << 20, RLIM_INFINITY}), 0);
+                /* reading goes on; filling says that it is in vain, and does not fetch all before it does */
+                CHECK_INT(cached_fill(f.cached, &err), -ENOSPC);
+                CHECK_INT(warnings, 1);
+                for (int i = 0; i < 2; i++)
+                        CHECK_INT(read_range(&f, 0, f.count, NULL), 0);
+                CHECK(!cached_complete(f.cached));
+                CHECK_INT(setrlimit(RLIMIT_FSIZE, &(struct rlimit){RLIM_INFINITY, RLIM_INFINITY}), 0);
+                fixture_done(&f);
+        }
+}
+
+TEST(a_store_that_fills_up_while_in_use)
+{
+        TEMP_DIR(dir);
+        int status;
+        fflush(stdout);
+        pid_t pid = fork();
+        if (pid == 0) {
+                with_file_limit(dir.path);
+                exit(0);
+        }
+        CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+        CHECK_INT(WEXITSTATUS(status), 0);
+}
+
 /* ---- tables that lie ---- */
 
 TEST(tables_that_are_out_of_order_or_out_of_bounds)
@@ -595,11 +647,12 @@ TEST(tables_that_are_out_of_order_or_out_of_bounds)
                 {3, 1, 0}, {3, -2, 0}, {3, 0, 100}, {3, 1 << 30, 0}, {3, 0, 1LL << 40}, {0, -1, 0}, {3, 0, -100000000}};
         for (int sequential = 0; sequential < 2; sequential++) {
                 for (size_t k = 0; k < ARRAY_LEN(changes); k++) {
+                        TEMP_DIR(dir);
                         struct fixture f;
                         struct error err = {0};
                         fixture_init(&f, 60000, 2000);
                         atomic_store(&f.slow->blob.sequential, sequential);
-                        fixture_open(&f, NULL, false);
+                        fixture_open(&f, dir.path, false);
                         f.chunks[changes[k].i].off += (uint64_t)changes[k].off_by;
                         f.chunks[changes[k].i].len += (uint64_t)changes[k].len_by;
                         uint8_t *data = malloc(f.size);
