@@ -289,13 +289,12 @@ static void probe(struct store *s, int top)
 {
         if (!store_writable(s))
                 return;
-        struct store_tmp t;
-        int r = store_tmp_open(s, &t);
+        cleanup(closep) int fd = store_open_file(s->fd[STORE_LOCKS], "tmp", O_RDWR | O_CREAT);
+        int r = fd < 0 ? fd : faccessat(s->fd[STORE_TMP], ".", W_OK | X_OK, AT_EACCESS) < 0 ? -errno : 0;
         if (r < 0) {
                 store_failed(s, "cannot be written", r);
                 return;
         }
-        store_tmp_drop(s, &t);
         put_tag(s, top);
         store_tmp_clean(s);
         store_collect(s);
