@@ -198,22 +198,19 @@ static int make_path(const char *dir)
 }
 
 /* nobody else may be able to change what is in it */
-static int check_owner(int fd, const char *dir, const char *sub, struct error *err)
+static int check_owner(const struct stat *st, const char *dir, const char *sub, struct error *err)
 {
-        struct stat st;
-        if (fstat(fd, &st) < 0)
-                return error_set(err, -errno, "cache directory %s%s: %s", dir, sub, strerror(errno));
-        if (st.st_uid != geteuid())
+        if (st->st_uid != geteuid())
                 return error_set(err, -EPERM,
                         "cache directory %s%s belongs to user %u, not to user %u who runs this; choose another one "
                         "with "
                         "--cache-dir, or change its owner",
-                        dir, sub, (unsigned)st.st_uid, (unsigned)geteuid());
-        if (st.st_mode & (S_IWGRP | S_IWOTH))
+                        dir, sub, (unsigned)st->st_uid, (unsigned)geteuid());
+        if (st->st_mode & (S_IWGRP | S_IWOTH))
                 return error_set(err, -EPERM,
                         "cache directory %s%s can be written by others (mode %04o); run \"chmod go-w %s%s\" or choose "
                         "another one with --cache-dir",
-                        dir, sub, (unsigned)(st.st_mode & 07777), dir, sub);
+                        dir, sub, (unsigned)(st->st_mode & 07777), dir, sub);
         return 0;
 }
 
@@ -226,7 +223,9 @@ static int open_sub(struct store *s, int parent, const char *name, const char *p
                 store_failed(s, path, made < 0 ? made : -errno);
                 return 0;
         }
-        int r = check_owner(fd, s->dir, path, err);
+        struct stat st;
+        int r = fstat(fd, &st) < 0 ? error_set(err, -errno, "cache directory %s%s: %s", s->dir, path, strerror(errno))
+                                   : check_owner(&st, s->dir, path, err);
         if (r == 0)
                 *ret_fd = take_fd(&fd);
         return r;
@@ -290,13 +289,12 @@ static void probe(struct store *s, int top)
 {
         if (!store_writable(s))
                 return;
-        struct store_tmp t;
-        int r = store_tmp_open(s, &t);
+        cleanup(closep) int fd = store_open_file(s->fd[STORE_LOCKS], "tmp", O_RDWR | O_CREAT);
+        int r = fd < 0 ? fd : faccessat(s->fd[STORE_TMP], ".", W_OK | X_OK, AT_EACCESS) < 0 ? -errno : 0;
         if (r < 0) {
                 store_failed(s, "cannot be written", r);
                 return;
         }
-        store_tmp_drop(s, &t);
         put_tag(s, top);
         store_tmp_clean(s);
         store_collect(s);
@@ -324,8 +322,17 @@ int store_open(const struct store_options *options, struct store **ret_store, st
 
         int r = make_path(dir);
         cleanup(closep) int top = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (top < 0 && r == 0)
+                r = -errno;
+        /* somebody else's is refused also when it cannot even be opened */
+        struct stat st;
+        if ((top < 0 ? stat(dir, &st) : fstat(top, &st)) == 0 && S_ISDIR(st.st_mode)) {
+                int owner = check_owner(&st, dir, "", err);
+                if (owner < 0)
+                        return owner;
+        }
         if (top < 0) {
-                struct store *none = without_directory(dir, r < 0 ? r : -errno);
+                struct store *none = without_directory(dir, r);
                 return none ? (*ret_store = none, 0) : error_nomem(err);
         }
         cleanup(store_closep) struct store *s = store_new_null();
@@ -335,9 +342,7 @@ int store_open(const struct store_options *options, struct store **ret_store, st
         s->dir = take(dir);
         if (options->size_max)
                 s->size_max = options->size_max;
-        r = check_owner(top, s->dir, "", err);
-        if (r == 0)
-                r = open_places(s, top, err);
+        r = open_places(s, top, err);
         if (r < 0)
                 return r;
         probe(s, top);
