@@ -127,7 +127,9 @@ static void faulty_start(void)
         close(out[1]);
         faulty.hold = in[1];
         FILE *f = fdopen(out[0], "r");
-        CHECK(f && fscanf(f, "{\"registry\": %u, \"storage\": %u}", &faulty.registry, &faulty.storage) == 2);
+        char line[200];
+        CHECK(f && fgets(line, sizeof line, f));
+        CHECK_INT(sscanf(line, "{\"registry\": %u, \"storage\": %u}", &faulty.registry, &faulty.storage), 2);
         fclose(f);
         CHECK_INT(http_new(NULL, &faulty.http, NULL), 0);
         atexit(faulty_stop);
