@@ -127,6 +127,11 @@ void http_free(struct http *h)
         free(h);
 }
 
+const struct http_options *http_options(const struct http *h)
+{
+        return &h->options;
+}
+
 struct http_counters http_count(struct http *h)
 {
         return (struct http_counters){

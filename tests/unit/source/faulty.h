@@ -24,6 +24,7 @@ static struct {
         struct descriptor layer, config, manifest;
         struct http *http;     /* for the controls */
         bool tls;              /* set before the start: https, with the certificate cert.pem and key.pem of dir */
+        unsigned piece_len;    /* struct http_options */
         void (*prepare)(void); /* called when dir is there */
 } faulty;
 
@@ -227,7 +228,11 @@ static inline struct source *faulty_open_at(const char *host, const char *image,
         struct reference ref = {0};
         if (reference_parse_name(text, &ref, &err) < 0)
                 CHECK_FAIL("%s: %s", text, err.msg);
-        struct http_options http = {.backoff_ms = 2, .stall_ms = 1000, .retry_after_max_ms = 2000, .tries = 4};
+        struct http_options http = {.piece_len = faulty.piece_len,
+                .backoff_ms = 2,
+                .stall_ms = 1000,
+                .retry_after_max_ms = 2000,
+                .tries = 4};
         struct registry_options o = {.tls_verify = tls_verify, .registries_conf = conf, .creds = creds, .http = &http};
         struct source *source = NULL;
         if (registry_open(&ref, &o, &source, &err) < 0)
