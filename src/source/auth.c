@@ -110,9 +110,14 @@ static const char *read_params(const char *p, struct challenges *c, struct buf *
                 const char *equals = skip_space(p);
                 if (len == 0 || *equals != '=')
                         return name;
-                p = read_value(skip_space(equals + 1), value);
-                if (!p)
-                        return equals + strlen(equals); /* garbage: nothing behind it can be told apart */
+                const char *text = skip_space(equals + 1);
+                p = read_value(text, value);
+                if (!p && *text == '"')
+                        return text + strlen(text); /* it never ends: nothing behind it can be told apart */
+                if (!p) {
+                        p = text + strspn(text, "="); /* not a parameter, but the padding of Negotiate's base64 */
+                        continue;
+                }
                 *ret = buf_error(value) ? buf_error(value) : keep_param(c, name, len, value);
                 if (*ret < 0)
                         return p;

@@ -53,6 +53,7 @@ struct transfer {
         blob_sink_fn *sink;
         void *ctx;
         int sink_code;       /* the sink's own failure */
+        bool ranges_only;    /* do not pass over bytes of a server without ranges */
         bool asking;         /* this thread finds out the route */
         char *direct;        /* signed address that is used, or NULL; owned */
         uint64_t generation; /* of the route that is used */
@@ -195,6 +196,8 @@ static int begin_whole(struct transfer *t, bool asked, struct http_answer *a, st
                 return wrong_size(t, len, err);
         if (asked)
                 atomic_store(&t->b->blob.sequential, true);
+        if (asked && t->ranges_only)
+                return error_set(err, -EOPNOTSUPP, "the server has no ranges");
         t->skip = t->pos;
         t->answer_end = t->b->blob.size;
         return 0;
@@ -230,6 +233,8 @@ static int on_bytes(void *ctx, const void *data, size_t len)
                 if (t->sink_code < 0)
                         return t->sink_code;
                 t->pos += n;
+                if (t->sink_code > 0)
+                        t->end = t->pos;
         }
         /* when the answer ends here, it is read to its end, which keeps the connection */
         return t->pos == t->end && (n < len || t->answer_end > t->end) ? 1 : 0;
@@ -390,16 +395,27 @@ static int copy_sink(void *ctx, const void *data, size_t len)
 static int op_read(struct blob *blob, void *data, size_t len, uint64_t off, struct error *err)
 {
         struct copy_ctx copy = {data};
-        struct transfer t = {
-                .b = (struct registry_blob *)blob, .pos = off, .end = off + len, .sink = copy_sink, .ctx = &copy};
-        return len == 0 ? 0 : run_places(&t, err);
+        uint64_t pos = off;
+        return registry_blob_push(blob, &pos, off + len, false, copy_sink, &copy, err);
 }
 
-static int op_stream(struct blob *blob, uint64_t off, blob_sink_fn *sink, void *ctx, struct error *err)
+int registry_blob_push(struct blob *blob, uint64_t *pos, uint64_t end, bool ranges_only, blob_sink_fn *sink, void *ctx,
+        struct error *err)
 {
-        struct transfer t = {
-                .b = (struct registry_blob *)blob, .pos = off, .end = blob->size, .sink = sink, .ctx = ctx};
-        return off >= blob->size ? 0 : run_places(&t, err);
+        struct transfer t = {.b = (struct registry_blob *)blob,
+                .pos = *pos,
+                .end = end,
+                .ranges_only = ranges_only,
+                .sink = sink,
+                .ctx = ctx};
+        int r = t.pos >= t.end ? 0 : run_places(&t, err);
+        *pos = t.pos;
+        return r;
+}
+
+struct places *registry_blob_places(struct blob *blob)
+{
+        return ((struct registry_blob *)blob)->places;
 }
 
 static void op_free(struct blob *blob)
@@ -415,7 +431,7 @@ static void op_free(struct blob *blob)
         free(b);
 }
 
-static const struct blob_ops ops = {.read = op_read, .stream = op_stream, .free = op_free};
+static const struct blob_ops ops = {.read = op_read, .stream = registry_stream, .free = op_free};
 
 static int copy_urls(struct registry_blob *b, char *const *urls)
 {

@@ -12,7 +12,8 @@ POST /_control/faults   a list of faults replaces the present ones
 POST /_control/config   sets some of: auth (null, "basic", "bearer"), realm, service, scope, user, password, token_life (s, what
                         is said), token_uses (a token works so often), token_status, identity (refresh token for POST), public,
                         redirect (blobs come from storage), url_uses (a signed address works so often), expired_status,
-                        ranges (false: whole bodies always), max_range (bytes of an answer at most), omit (headers left out)
+                        ranges (false: whole bodies always), max_range (bytes of an answer at most), omit (headers left out),
+                        rate (bytes a second of each connection)
 POST /_control/reset    forgets counts, faults and tokens; the config goes back to what it was at the start
 POST /_control/expire   all tokens and signed addresses so far are no longer good
 
@@ -51,7 +52,7 @@ import urllib.parse
 START = {
     "auth": None, "realm": None, "service": "faulty", "scope": None, "user": "user", "password": "pass:word",
     "token_life": 300, "token_uses": 0, "token_status": 0, "identity": None, "public": True, "redirect": False,
-    "url_uses": 0, "expired_status": 403, "ranges": True, "max_range": 0, "omit": [], "bearer_error": "invalid_token",
+    "url_uses": 0, "expired_status": 403, "ranges": True, "max_range": 0, "omit": [], "rate": 0, "bearer_error": "invalid_token",
 }
 lock = threading.Lock()
 config, faults, log, tokens, addresses = dict(START), [], [], {}, {}
@@ -188,7 +189,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 time.sleep(fault.get("seconds", 5))
             self.close_connection = True
             return
-        self.wfile.write(body)
+        step = config["rate"] // 20 or len(body) or 1
+        for i in range(0, len(body), step):
+            self.wfile.write(body[i:i + step])
+            if config["rate"]:
+                time.sleep(0.05)
 
     def error(self, status, code, message, headers=()):
         body = json.dumps({"errors": [{"code": code, "message": message}]}).encode()

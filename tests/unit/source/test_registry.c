@@ -443,3 +443,54 @@ TEST(foreign_layers)
         CHECK_INT(faulty_count("/data/", "storage", 403), 1);
         CHECK_STR(faulty_field("/data/", 0, "auth"), "");
 }
+
+TEST(streams_in_pieces)
+{
+        static const struct {
+                const char *config, *faults;
+                int code;
+        } cases[] = {
+                {NULL, NULL},
+                {"{\"redirect\":true,\"auth\":\"bearer\"}", NULL},
+                {"{\"redirect\":true,\"url_uses\":3}", NULL},
+                {"{\"max_range\":40000}", NULL},
+                {"{\"ranges\":false}", NULL},
+                {NULL, "[{\"path\":\"blobs\",\"skip\":5,\"times\":4,\"kind\":\"noranges\"}]"},
+                {NULL, "[{\"path\":\"blobs\",\"skip\":3,\"times\":3,\"kind\":\"cut\",\"after\":1000}]"},
+                {NULL, "[{\"path\":\"blobs\",\"skip\":3,\"times\":3,\"kind\":\"reset\"}]"},
+                {NULL, "[{\"path\":\"blobs\",\"skip\":9,\"times\":0,\"kind\":\"status\",\"status\":503}]",
+                        -ENETUNREACH},
+                {NULL, "[{\"path\":\"blobs\",\"skip\":9,\"times\":0,\"kind\":\"status\",\"status\":416}]", -EBADMSG},
+        };
+        for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+                struct error err = {0};
+                faulty.piece_len = 100000;
+                int r = stream_once(cases[i].config, cases[i].faults, 5, &err);
+                if (r != cases[i].code)
+                        CHECK_FAIL("%zu: %d %s", i, r, err.msg);
+        }
+        CHECK_INT(stream_once(NULL, NULL, 0, NULL), 0);
+        CHECK_INT(faulty_count("/blobs/", NULL, 206), 31);
+        faulty.piece_len = 0;
+}
+
+static int stop_sink(void *ctx, const void *data, size_t len)
+{
+        (void)data;
+        *(size_t *)ctx += len;
+        return *(size_t *)ctx > 1000000 ? -ENOTBLK : 0;
+}
+
+TEST(sinks_that_give_up)
+{
+        for (int pieces = 0; pieces < 2; pieces++) {
+                faulty_set(NULL, NULL);
+                faulty.piece_len = pieces ? 100000 : 0;
+                cleanup(source_closep) struct source *s = faulty_open("test/app", NULL);
+                cleanup(blob_unrefp) struct blob *b = open_blob(s);
+                size_t seen = 0;
+                CHECK_INT(blob_stream(b, 0, stop_sink, &seen, NULL), -ENOTBLK);
+                CHECK_INT(read_range(b, 0, 1000, NULL), 0);
+        }
+        faulty.piece_len = 0;
+}
