@@ -38,7 +38,7 @@
 
 enum {
         CACHE_BITS = 13,     /* directories of recent entries */
-        STEPS_MAX = 1 << 29, /* path components walked in a merge: far above what real images take */
+        STEPS_MAX = 1 << 28, /* path components walked in a merge: far above what real images take */
 };
 #define IN_AUFS UINT32_MAX /* instead of a directory: inside of AUFS' own files, which are never shown */
 
@@ -48,11 +48,9 @@ struct cached {
 };
 
 struct merge {
-        const struct index *const *indexes;
-        const uint32_t *bases;
+        struct tree *tree; /* has its indexes, and collects the statistics */
         bool plain;
         struct draft draft;
-        struct tree_stats *stats;
 
         const struct index *ix; /* the layer being applied */
         unsigned layer;
@@ -148,7 +146,7 @@ enum walk {
 static uint32_t replace_with_dir(struct merge *m, uint32_t dir, uint32_t name, uint32_t edge, unsigned stamp)
 {
         if (edge) {
-                m->stats->replaced_parents += m->draft.nodes[m->draft.edges[edge].node].type == TAR_SYMLINK;
+                m->tree->stats.replaced_parents += m->draft.nodes[m->draft.edges[edge].node].type == TAR_SYMLINK;
                 draft_remove(&m->draft, edge);
         }
         return dir_new(m, dir, name, stamp);
@@ -178,15 +176,11 @@ static uint32_t step(struct merge *m, uint32_t dir, const char *text, size_t len
 static bool follow(struct merge *m, uint32_t symlink, struct tree_path *path, uint32_t *dir)
 {
         struct index_entry e;
-        uint32_t content = m->draft.nodes[symlink].content;
-        unsigned layer = m->layer;
-        while (m->bases[layer] > content)
-                layer--;
-        index_entry(m->indexes[layer], content - m->bases[layer], &e);
+        tree_entry(m->tree, m->draft.nodes[symlink].content, &e);
         if (!e.link_len)
                 return true; /* as "." */
         if (!tree_path_push(path, e.link, e.link_len)) {
-                m->stats->dropped_loops++;
+                m->tree->stats.dropped_loops++;
                 return false;
         }
         if (e.link[0] == '/')
@@ -219,7 +213,7 @@ static uint32_t walk(struct merge *m, const char *path, size_t len, enum walk mo
                         continue;
                 }
                 if (mode == WALK_CREATE && !m->plain && begins(name, len, ".wh..wh.")) {
-                        m->stats->odd_whiteouts++; /* a symlink leads into AUFS' own files */
+                        m->tree->stats.odd_whiteouts++; /* a symlink leads into AUFS' own files */
                         return 0;
                 }
                 uint32_t next = missing ? 0 : step(m, dir, name, len, mode);
@@ -314,7 +308,7 @@ static void apply_opaque(struct merge *m, const struct index_entry *e)
 /* AUFS keeps targets of hard links under names of its own; they are not shown, but links to them are */
 static void apply_aufs(struct merge *m, const struct index_entry *e, uint32_t id)
 {
-        m->stats->odd_whiteouts++;
+        m->tree->stats.odd_whiteouts++;
         if (e->type != TAR_REG)
                 return;
         size_t dir_len = e->dir_len + (e->dir_len > 0), len = dir_len + e->name_len;
@@ -357,7 +351,7 @@ static void apply_hardlink(struct merge *m, const struct index_entry *e, uint32_
         if (m->draft.code)
                 return;
         if (!target || m->draft.nodes[target].type == TAR_DIR) {
-                m->stats->dropped_links++;
+                m->tree->stats.dropped_links++;
                 return;
         }
         uint32_t dir = make_dir(m, e), name = dir ? draft_name(&m->draft, e->name, e->name_len) : 0;
@@ -428,7 +422,7 @@ static void apply(struct merge *m, uint32_t i)
         if (kind == AUFS || known == IN_AUFS)
                 apply_aufs(m, &e, id);
         else if (kind == ODD)
-                m->stats->odd_whiteouts++;
+                m->tree->stats.odd_whiteouts++;
         else if (kind == WHITEOUT)
                 apply_whiteout(m, &e, known);
         else if (kind == OPAQUE)
@@ -451,7 +445,7 @@ static void merge_done(struct merge *m)
 
 static int merge_init(struct merge *m, struct tree *t, bool plain, struct error *err)
 {
-        *m = (struct merge){.indexes = t->indexes, .bases = t->bases, .plain = plain, .stats = &t->stats};
+        *m = (struct merge){.tree = t, .plain = plain};
         map_init(&m->plnk);
         arena_init(&m->plnk_paths);
         m->cache = calloc((size_t)1 << CACHE_BITS, sizeof *m->cache);
@@ -462,10 +456,10 @@ static int merge_init(struct merge *m, struct tree *t, bool plain, struct error 
 static void apply_layer(struct merge *m, unsigned layer)
 {
         m->layer = layer;
-        m->ix = m->indexes[layer];
-        m->base = m->bases[layer];
+        m->ix = m->tree->indexes[layer];
+        m->base = m->tree->bases[layer];
         m->draft.generation++; /* the cache ends: what entries of this layer pass through is to be stamped */
-        for (uint32_t i = 0, count = m->bases[layer + 1] - m->base; i < count && !m->draft.code; i++)
+        for (uint32_t i = 0, count = m->tree->bases[layer + 1] - m->base; i < count && !m->draft.code; i++)
                 apply(m, i);
         map_done(&m->plnk);
         map_init(&m->plnk);
