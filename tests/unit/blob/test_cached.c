@@ -526,6 +526,21 @@ TEST(sixteen_threads_on_a_sequential_blob)
         }
 }
 
+TEST(sixteen_threads_find_out_that_there_are_no_ranges)
+{
+        TEMP_DIR(dir);
+        struct fixture f;
+        fixture_init(&f, 1 << 20, 8000);
+        atomic_store(&f.slow->no_ranges, true);
+        atomic_store(&f.slow->delay_us, 1000);
+        fixture_open(&f, dir.path, false);
+        struct crowd c = {.f = &f, .rounds = 5, .span = 12, .seed = 4};
+        run_crowd(&c);
+        CHECK_INT(c.failed, 0);
+        CHECK_INT(f.slow->streams, 1);
+        fixture_done(&f);
+}
+
 struct troublemaker {
         struct fixture *f;
         atomic_bool stop;
