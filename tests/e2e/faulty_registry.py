@@ -34,6 +34,7 @@ many requests, "times": hit so many (default: 1; 0: all), "kind": ...}
 """
 import argparse
 import base64
+import functools
 import gzip
 import hashlib
 import http.server
@@ -78,6 +79,7 @@ def documents():
     return found
 
 
+@functools.lru_cache(maxsize=16)
 def blob(digest):
     alg, _, hexa = digest.partition(":")
     if not re.fullmatch(r"[a-z0-9]+", alg) or not re.fullmatch(r"[0-9a-f]+", hexa):
