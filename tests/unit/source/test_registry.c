@@ -207,8 +207,8 @@ TEST(trouble_that_stays)
                 {"[{\"path\":\"blobs\",\"kind\":\"status\",\"status\":503,\"times\":0}]", -ENETUNREACH, 4, "503"},
                 {"[{\"path\":\"blobs\",\"kind\":\"status\",\"status\":429,\"times\":0}]", -ENETUNREACH, 4,
                         "rate limit"},
-                {"[{\"path\":\"blobs\",\"kind\":\"status\",\"status\":429,\"headers\":{\"Retry-After\":\"3600\"}}]",
-                        -ENETUNREACH, 1, "3600"},
+                {"[{\"path\":\"blobs\",\"kind\":\"status\",\"status\":429,\"headers\":{\"Retry-After\":\"10\"}}]",
+                        -ENETUNREACH, 1, "after 10"},
                 {"[{\"path\":\"blobs\",\"kind\":\"reset\",\"times\":0}]", -ENETUNREACH, 4, "broke"},
                 {"[{\"path\":\"blobs\",\"kind\":\"cut\",\"after\":0,\"times\":0}]", -ENETUNREACH, 4, "broke"},
                 {"[{\"path\":\"blobs\",\"kind\":\"chunked\",\"after\":0,\"times\":0}]", -EBADMSG, 4, "ends early"},
@@ -320,6 +320,7 @@ TEST(storage_that_refuses_for_good)
 
 struct readers {
         struct blob *b;
+        struct source *s;
         atomic_int failed;
 };
 
@@ -382,6 +383,37 @@ TEST(bearer_tokens)
                           NULL, NULL, NULL),
                 0);
         CHECK(strstr(faulty_field("/token", 0, "query"), "scope=repository:test/app:pull&scope=aws"));
+}
+
+static void *resolver(void *arg)
+{
+        struct readers *r = arg;
+        struct buf out;
+        char *type = NULL;
+        buf_init(&out, SOURCE_MANIFEST_MAX);
+        if (r->s->ops->resolve(r->s, NULL, &out, &type, NULL) != 0)
+                atomic_fetch_add(&r->failed, 1);
+        free(type);
+        buf_done(&out);
+        return NULL;
+}
+
+TEST(one_token_for_all)
+{
+        /* the tokens come late, so that everybody has got a 401 meanwhile */
+        faulty_set("{\"auth\":\"bearer\",\"token_delay\":0.3}", NULL);
+        cleanup(source_closep) struct source *s = faulty_open("test/app", NULL);
+        for (int round = 1; round <= 2; round++) {
+                struct readers r = {.s = s};
+                pthread_t threads[8];
+                for (size_t i = 0; i < ARRAY_LEN(threads); i++)
+                        CHECK_INT(pthread_create(&threads[i], NULL, resolver, &r), 0);
+                for (size_t i = 0; i < ARRAY_LEN(threads); i++)
+                        pthread_join(threads[i], NULL);
+                CHECK_INT(atomic_load(&r.failed), 0);
+                CHECK_INT(faulty_count("/token", NULL, 0), round);
+                json_free(faulty_control("expire", "{}"));
+        }
 }
 
 TEST(logins)
