@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "image/files_tar.h"
 #include "layer/scan.h"
+#include "source/http.h"
 #include "source/layout.h"
 #include "source/reference.h"
 
@@ -60,10 +61,15 @@ static int open_source(struct image *im, const struct image_options *options, st
         struct files *files = NULL;
         int r;
         switch (im->reference.transport) {
-        case REFERENCE_REGISTRY:
-                r = registry_open(&im->reference, &options->registry, &im->source, err);
+        case REFERENCE_REGISTRY: {
+                struct http_options http = options->registry.http ? *options->registry.http : (struct http_options){0};
+                struct registry_options registry = options->registry;
+                registry.http = &http;
+                http.cancel = options->progress ? &options->progress->cancel : NULL;
+                r = registry_open(&im->reference, &registry, &im->source, err);
                 im->registry = r == 0 ? im->source : NULL;
                 return r;
+        }
         case REFERENCE_OCI:
                 r = files_open_dir(im->reference.file, &files, err);
                 return r < 0 ? r : source_open_files(files, &im->reference, im->reference.file, &im->source, err);
