@@ -46,7 +46,7 @@ struct store *store_new_null(void);
 void store_close(struct store *s);
 DEFINE_CLEANUP(struct store, store_close);
 
-/** Can anything be kept? false after a full disk. */
+/** Can blobs be kept? false after a full disk, and while it is nearly full. */
 bool store_writable(const struct store *s);
 
 /** A whole small file by digest: appends it to `out`. -ENOENT when it is not there (also when it was there, but damaged:

@@ -39,8 +39,8 @@ struct cli {
         struct image_progress progress;
         bool verbose, quiet, json, foreground, lazy, help, version;
         bool rm_data, rm_index, rm_all; /* cache rm */
-        char *mount_options;  /* all -o, comma-joined; owned */
-        unsigned topics;      /* of --debug */
+        char *mount_options;            /* all -o, comma-joined; owned */
+        unsigned topics;                /* of --debug */
 };
 
 /** One command: its words after the options are argv[0..argc). Gives an exit code. */

@@ -28,15 +28,16 @@ static int list_item(void *ctx, const struct store_item *item)
         struct listing *l = ctx;
         l->bytes += item->bytes;
         if (l->items)
-                return json_array_append_new(l->items,
-                        json_pack("{s:s, s:s, s:I, s:I, s:I}", "kind", item->kind, "digest", item->name, "bytes",
-                                (json_int_t)item->bytes, "size", (json_int_t)item->size, "used", (json_int_t)item->used_s));
+                return json_array_append_new(
+                        l->items, json_pack("{s:s, s:s, s:I, s:I, s:I}", "kind", item->kind, "digest", item->name,
+                                          "bytes", (json_int_t)item->bytes, "size", (json_int_t)item->size, "used",
+                                          (json_int_t)item->used_s));
         char when[32] = "";
         time_t used = (time_t)item->used_s;
         struct tm tm;
         strftime(when, sizeof when, "%Y-%m-%d %H:%M", localtime_r(&used, &tm));
-        printf("%-8s %12llu %12llu  %s  %s\n", item->kind, (unsigned long long)item->bytes, (unsigned long long)item->size, when,
-                item->name);
+        printf("%-8s %12llu %12llu  %s  %s\n", item->kind, (unsigned long long)item->bytes,
+                (unsigned long long)item->size, when, item->name);
         return 0;
 }
 
@@ -51,7 +52,8 @@ static int cache_ls(struct cli *cli, struct store *store, struct error *err)
                 return r;
         }
         if (cli->json)
-                return print_json(json_pack("{s:s, s:I, s:o}", "dir", store_dir(store), "bytes", (json_int_t)l.bytes, "items", l.items));
+                return print_json(json_pack(
+                        "{s:s, s:I, s:o}", "dir", store_dir(store), "bytes", (json_int_t)l.bytes, "items", l.items));
         printf("%s: %.1f MB\n", store_dir(store), (double)l.bytes / 1e6);
         return EXIT_DONE;
 }
@@ -80,7 +82,10 @@ static int cache_rm(struct cli *cli, struct store *store, int argc, char **argv,
                 struct digest d;
                 char text[DIGEST_MAX_TEXT + 8];
                 uint64_t one = 0;
-                snprintf(text, sizeof text, "%s%s", strchr(argv[i], ':') ? "" : strlen(argv[i]) == 128 ? "sha512:" : "sha256:",
+                snprintf(text, sizeof text, "%s%s",
+                        strchr(argv[i], ':')     ? ""
+                        : strlen(argv[i]) == 128 ? "sha512:"
+                                                 : "sha256:",
                         argv[i]);
                 if (digest_parse(text, strlen(text), &d) < 0)
                         return cli_usage("cache rm: %s is not a digest", argv[i]);

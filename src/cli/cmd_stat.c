@@ -9,7 +9,8 @@ static void print_human(json_t *stat)
 {
         const char *key;
         json_t *value;
-        json_object_foreach(stat, key, value) {
+        json_object_foreach(stat, key, value)
+        {
                 if (json_is_integer(value))
                         printf("%-17s %lld\n", key, (long long)json_integer_value(value));
                 else if (json_is_string(value))

@@ -125,14 +125,17 @@ static void help_all(void)
         for (size_t i = 1; i < ARRAY_LEN(commands); i++)
                 printf("  imagefs %-8s %-28s %s\n", commands[i].name, commands[i].words, commands[i].help);
         puts("  imagefs help [COMMAND]\n\n"
-             "IMAGE is a name as docker and podman take it (alpine, quay.io/org/app:1.2, localhost:5000/x@sha256:...),\n"
-             "or oci:DIR[:NAME], oci-archive:FILE, docker-archive:FILE[:NAME], or the path of such a directory or file.\n\n"
+             "IMAGE is a name as docker and podman take it (alpine, quay.io/org/app:1.2, "
+             "localhost:5000/x@sha256:...),\n"
+             "or oci:DIR[:NAME], oci-archive:FILE, docker-archive:FILE[:NAME], or the path of such a directory or "
+             "file.\n\n"
              "  imagefs library/alpine:latest /mnt/alpine\n"
              "  sudo chroot /mnt/alpine sh\n"
              "  imagefs umount /mnt/alpine\n\n"
              "Options of a mount:");
         options_help(FOR_MOUNT);
-        puts("\nExit codes: 0 done, 1 other failure, 2 usage, 3 no such image, 4 login needed, 5 network, 6 content that is not\n"
+        puts("\nExit codes: 0 done, 1 other failure, 2 usage, 3 no such image, 4 login needed, 5 network, 6 content "
+             "that is not\n"
              "what it claims to be, 7 mount, 8 not supported or no such platform. imagefs(1) has the rest.");
 }
 

@@ -41,7 +41,8 @@ static const struct {
 } table[] = {
         {OPT_MOUNT_OPTIONS, "options", "LIST", "mount options: allow_other, suid, dev, noexec, ...", FOR_MOUNT},
         {OPT_FOREGROUND, "foreground", NULL, "stay in the foreground; Ctrl-C unmounts", FOR_MOUNT},
-        {OPT_PLATFORM, "platform", "OS/ARCH[/VARIANT]", "which of the image's platforms (default: this machine's)", FOR_IMAGES},
+        {OPT_PLATFORM, "platform", "OS/ARCH[/VARIANT]", "which of the image's platforms (default: this machine's)",
+                FOR_IMAGES},
         {OPT_OFFLINE, "offline", NULL, "ask no registry: only what is in the cache", FOR_IMAGES},
         {OPT_CACHE_DIR, "cache-dir", "DIR", "where fetched data are kept; \"none\": nowhere", FOR_IMAGES | FOR_CACHE},
         {OPT_CACHE_SIZE, "cache-size", "SIZE", "how much is kept (default 10G)", FOR_IMAGES | FOR_CACHE},

@@ -99,7 +99,8 @@ int imagefs_dir_entry(const struct imagefs *im, uint32_t ino, uint32_t i, struct
         return 0;
 }
 
-ssize_t imagefs_read(const struct imagefs *im, uint32_t ino, void *data, size_t len, uint64_t off, struct imagefs_error *err)
+ssize_t imagefs_read(
+        const struct imagefs *im, uint32_t ino, void *data, size_t len, uint64_t off, struct imagefs_error *err)
 {
         struct error e = {.code = -EINVAL, .msg = "no such inode"};
         if (!tree_valid(tree_of(im), ino))

@@ -15,7 +15,7 @@
 
 enum {
         MEMBERS_MAX = 1 << 20,
-        LINKS_MAX = 16,          /* symlinks followed for one name */
+        LINKS_MAX = 16, /* symlinks followed for one name */
         WALK_PIECE = 64 << 10,
         CACHE_BYTES = 32 << 20,
 };
@@ -36,10 +36,10 @@ struct packed {
 
 struct files_tar {
         struct files files;
-        struct blob *blob;      /* plain: what members are windows of */
-        struct packed *packed;  /* compressed; else NULL */
+        struct blob *blob;     /* plain: what members are windows of */
+        struct packed *packed; /* compressed; else NULL */
         struct arena arena;
-        struct map names;       /* clean path -> struct member * */
+        struct map names; /* clean path -> struct member * */
 };
 
 static void packed_unref(struct packed *p)

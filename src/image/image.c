@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "image/files_tar.h"
 #include "layer/scan.h"
+#include "source/http.h"
 #include "source/layout.h"
 #include "source/reference.h"
 
@@ -28,7 +29,7 @@ struct image {
         struct source *source;
         struct source *registry; /* the same when it is one: for its counters */
         struct manifest manifest;
-        struct blob **blobs;     /* per layer; NULL entries when offline */
+        struct blob **blobs; /* per layer; NULL entries when offline */
         struct layer **layers;
         struct pool *ahead;
         struct span_cache *cache;
@@ -60,10 +61,15 @@ static int open_source(struct image *im, const struct image_options *options, st
         struct files *files = NULL;
         int r;
         switch (im->reference.transport) {
-        case REFERENCE_REGISTRY:
-                r = registry_open(&im->reference, &options->registry, &im->source, err);
+        case REFERENCE_REGISTRY: {
+                struct http_options http = options->registry.http ? *options->registry.http : (struct http_options){0};
+                struct registry_options registry = options->registry;
+                registry.http = &http;
+                http.cancel = options->progress ? &options->progress->cancel : NULL;
+                r = registry_open(&im->reference, &registry, &im->source, err);
                 im->registry = r == 0 ? im->source : NULL;
                 return r;
+        }
         case REFERENCE_OCI:
                 r = files_open_dir(im->reference.file, &files, err);
                 return r < 0 ? r : source_open_files(files, &im->reference, im->reference.file, &im->source, err);
@@ -167,11 +173,12 @@ static int stored_index(struct image *im, const struct image_layer *il, struct i
                 return 0;
         }
         const struct index_info *info = index_info(*ret_index);
-        if (info->blob_size != il->descriptor.size ||
-                (il->diff_id.alg && info->diff_id.alg == il->diff_id.alg && !digest_equal(&info->diff_id, &il->diff_id))) {
+        if (info->blob_size != il->descriptor.size || (il->diff_id.alg && info->diff_id.alg == il->diff_id.alg &&
+                                                              !digest_equal(&info->diff_id, &il->diff_id))) {
                 index_free(*ret_index);
                 *ret_index = NULL;
-                return error_set(err, -EBADMSG, "layer %s: size or diff ID are not what the manifest and the config say",
+                return error_set(err, -EBADMSG,
+                        "layer %s: size or diff ID are not what the manifest and the config say",
                         digest_format(&il->descriptor.digest, text));
         }
         return 1;
@@ -186,7 +193,7 @@ struct scan_job {
         struct index *index;
         int code;
         struct error error;
-        struct scan_job *all;  /* the array that it is in, and how many these are */
+        struct scan_job *all; /* the array that it is in, and how many these are */
         size_t count;
         atomic_bool done;
 };
@@ -256,8 +263,8 @@ static int first_failure(const struct scan_job *jobs, size_t count, struct error
         return worst->code;
 }
 
-static int scan_missing(struct image *im, struct scan_job *jobs, size_t count, struct image_progress *progress,
-        struct error *err)
+static int scan_missing(
+        struct image *im, struct scan_job *jobs, size_t count, struct image_progress *progress, struct error *err)
 {
         if (!count)
                 return 0;
@@ -293,7 +300,8 @@ static size_t first_twin(const struct image *im, size_t layer)
         return layer;
 }
 
-static int find_indexes(struct image *im, struct index **indexes, struct scan_job *jobs, size_t *ret_jobs, struct error *err)
+static int find_indexes(
+        struct image *im, struct index **indexes, struct scan_job *jobs, size_t *ret_jobs, struct error *err)
 {
         size_t count = 0;
         for (size_t i = 0; i < im->manifest.layer_count; i++) {
@@ -308,7 +316,8 @@ static int find_indexes(struct image *im, struct index **indexes, struct scan_jo
                 if (r < 0)
                         return r;
                 if (r == 0 && im->offline)
-                        return error_set(err, -ENOENT, "layer %s is not in the store, and the registry is not asked (offline)",
+                        return error_set(err, -ENOENT,
+                                "layer %s is not in the store, and the registry is not asked (offline)",
                                 digest_format(&il->descriptor.digest, text));
                 if (r == 0)
                         jobs[count++] = (struct scan_job){.im = im, .layer = i};
@@ -323,10 +332,12 @@ static void say_notes(const struct image *im, size_t i, const struct tar_notes *
                 !n->trailing_garbage && !n->missing_end)
                 return;
         char text[DIGEST_MAX_TEXT];
-        log_notice("layer %zu (%s): left out: %llu entries with names that no system has, %llu of unknown types, %llu empty links, "
+        log_notice("layer %zu (%s): left out: %llu entries with names that no system has, %llu of unknown types, %llu "
+                   "empty links, "
                    "%llu extended attributes; %llu times clamped%s%s",
-                i + 1, digest_format(&im->manifest.layers[i].descriptor.digest, text), (unsigned long long)n->dropped_names,
-                (unsigned long long)n->dropped_types, (unsigned long long)n->dropped_links, (unsigned long long)n->dropped_xattrs,
+                i + 1, digest_format(&im->manifest.layers[i].descriptor.digest, text),
+                (unsigned long long)n->dropped_names, (unsigned long long)n->dropped_types,
+                (unsigned long long)n->dropped_links, (unsigned long long)n->dropped_xattrs,
                 (unsigned long long)n->clamped_times, n->trailing_garbage ? "; bytes after the archive's end" : "",
                 n->missing_end ? "; no end of the archive" : "");
 }
@@ -355,7 +366,8 @@ static int open_tree(struct image *im, const struct image_options *options, stru
         im->blobs = calloc(n + 1, sizeof *im->blobs);
         im->layers = calloc(n + 1, sizeof *im->layers);
         im->ahead = pool_new(MIN(pool_cpus(), (unsigned)AHEAD_THREADS_MAX), AHEAD_QUEUE);
-        im->cache = im->ahead ? span_cache_new(options->memory ? options->memory : IMAGE_MEMORY_DEFAULT, im->ahead) : NULL;
+        im->cache =
+                im->ahead ? span_cache_new(options->memory ? options->memory : IMAGE_MEMORY_DEFAULT, im->ahead) : NULL;
         cleanup(freep) struct index **indexes = calloc(n + 1, sizeof(struct index *));
         cleanup(freep) struct scan_job *jobs = calloc(n + 1, sizeof *jobs);
         if (!im->blobs || !im->layers || !im->cache || !indexes || !jobs)
@@ -495,19 +507,12 @@ json_t *image_stat(const struct image *im)
         struct span_cache_counters spans = span_cache_count(im->cache);
         struct store_counters stored = store_count(im->store);
         char digest[DIGEST_MAX_TEXT], platform[100];
-        return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
-                "image", im->name,
-                "manifest_digest", digest_format(&im->manifest.digest, digest),
-                "platform", platform_format(&im->manifest.platform, platform),
-                "layers", (json_int_t)im->manifest.layer_count,
-                "entries", (json_int_t)tree_stats(im->tree)->names,
-                "fetched_bytes", (json_int_t)net.fetched_bytes,
-                "store_bytes", (json_int_t)stored.read_bytes,
-                "requests", (json_int_t)net.requests,
-                "retries", (json_int_t)net.retries,
-                "spans_inflated", (json_int_t)spans.inflated,
-                "span_cache_hits", (json_int_t)spans.hits,
-                "span_cache_bytes", (json_int_t)spans.bytes,
-                "memory_bytes", (json_int_t)resident_bytes(),
-                "errors", (json_int_t)atomic_load(&im->errors));
+        return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "image", im->name,
+                "manifest_digest", digest_format(&im->manifest.digest, digest), "platform",
+                platform_format(&im->manifest.platform, platform), "layers", (json_int_t)im->manifest.layer_count,
+                "entries", (json_int_t)tree_stats(im->tree)->names, "fetched_bytes", (json_int_t)net.fetched_bytes,
+                "store_bytes", (json_int_t)stored.read_bytes, "requests", (json_int_t)net.requests, "retries",
+                (json_int_t)net.retries, "spans_inflated", (json_int_t)spans.inflated, "span_cache_hits",
+                (json_int_t)spans.hits, "span_cache_bytes", (json_int_t)spans.bytes, "memory_bytes",
+                (json_int_t)resident_bytes(), "errors", (json_int_t)atomic_load(&im->errors));
 }

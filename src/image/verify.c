@@ -16,7 +16,9 @@ struct items {
 static int take_item(void *ctx, const struct store_item *item)
 {
         struct items *items = ctx;
-        struct buf *list = !strcmp(item->kind, "doc") ? &items->docs : !strcmp(item->kind, "index") ? &items->indexes : NULL;
+        struct buf *list = !strcmp(item->kind, "doc")     ? &items->docs
+                           : !strcmp(item->kind, "index") ? &items->indexes
+                                                          : NULL;
         char text[sizeof item->name + 8];
         struct digest d;
         size_t len = strlen(item->name);
@@ -27,14 +29,16 @@ static int take_item(void *ctx, const struct store_item *item)
         return list ? buf_error(list) : 0;
 }
 
-static void verify_chunks(struct store *store, const struct index *ix, const atomic_bool *cancel, struct verify_result *v)
+static void verify_chunks(
+        struct store *store, const struct index *ix, const atomic_bool *cancel, struct verify_result *v)
 {
         const struct index_info *info = index_info(ix);
         cleanup(store_blob_closep) struct store_blob *blob = NULL;
         struct chunk_table chunks;
         index_chunks(ix, &chunks);
         if (store_blob_open(store, info->unpacked ? &info->diff_id : &info->digest,
-                    info->unpacked ? info->tar_size : info->blob_size, chunks.count, false, &blob, NULL) < 0 || !blob)
+                    info->unpacked ? info->tar_size : info->blob_size, chunks.count, false, &blob, NULL) < 0 ||
+                !blob)
                 return;
         for (uint64_t i = 0; i < chunks.count && !(cancel && atomic_load(cancel)); i++) {
                 struct chunk c;
@@ -55,7 +59,8 @@ static void verify_chunks(struct store *store, const struct index *ix, const ato
         }
 }
 
-static void verify_index(struct store *store, const struct digest *d, const atomic_bool *cancel, struct verify_result *v)
+static void verify_index(
+        struct store *store, const struct digest *d, const atomic_bool *cancel, struct verify_result *v)
 {
         cleanup(index_freep) struct index *ix = NULL;
         int fd = store_open_index(store, d, NULL);

@@ -7,8 +7,8 @@
 #include "blob/store.h"
 
 struct verify_result {
-        uint64_t docs, indexes, chunks, chunk_bytes;  /* looked at */
-        uint64_t bad_docs, bad_indexes, bad_chunks;   /* wrong; removed, set aside, forgotten */
+        uint64_t docs, indexes, chunks, chunk_bytes; /* looked at */
+        uint64_t bad_docs, bad_indexes, bad_chunks;  /* wrong; removed, set aside, forgotten */
 };
 
 /** cancel: may be NULL. 0 also when something was wrong: the result says it. */

@@ -26,7 +26,7 @@ struct index {
         size_t len;
         bool mapped; /* munmap, else free */
         struct part section[SECTIONS];
-        uint32_t xattrs, extents; /* how many */
+        uint32_t attrs, xattrs, extents; /* how many */
 };
 
 static int damaged(struct error *err, const char *what)
@@ -53,7 +53,7 @@ static bool string_ok(const struct index *ix, uint32_t ref, const char **ret, ui
 static bool component_ok(const char *name, size_t len)
 {
         return len && len <= TAR_NAME_MAX && !memchr(name, '/', len) && !memchr(name, 0, len) &&
-                !(name[0] == '.' && (len == 1 || (len == 2 && name[1] == '.')));
+               !(name[0] == '.' && (len == 1 || (len == 2 && name[1] == '.')));
 }
 
 static bool path_ok(const char *path, size_t len)
@@ -78,7 +78,8 @@ static int check_header(struct index *ix, const struct digest *want, struct erro
                 return error_set(err, -EBADMSG, "index: not an index file");
         if (get_le32(h + HEADER_VERSION) > INDEX_VERSION)
                 return error_set(err, -EOPNOTSUPP,
-                        "index: made by a newer version of imagefs (format %u, this one reads %d); update imagefs or use another "
+                        "index: made by a newer version of imagefs (format %u, this one reads %d); update imagefs or "
+                        "use another "
                         "--cache-dir",
                         get_le32(h + HEADER_VERSION), INDEX_VERSION);
         if (get_le32(h + HEADER_VERSION) != INDEX_VERSION || get_le32(h + HEADER_HEADER_LEN) != HEADER_LEN)
@@ -135,10 +136,13 @@ static int check_sections(struct index *ix, struct error *err)
         }
         const struct part *s = ix->section;
         if (at != ix->len || s[SECTION_ENTRIES].len != (uint64_t)ix->info.entries * ENTRY_LEN ||
-                s[SECTION_SPANS].len != (uint64_t)ix->info.spans * SPAN_LEN || s[SECTION_XATTRS].len % XATTR_LEN ||
-                s[SECTION_EXTENTS].len % EXTENT_LEN || s[SECTION_STRINGS].len < 3 || s[SECTION_STRINGS].len > INDEX_STRINGS_MAX ||
-                memcmp(s[SECTION_STRINGS].data, "\0\0", 3) != 0 || ix->info.entries > INDEX_ENTRIES_MAX)
+                s[SECTION_SPANS].len != (uint64_t)ix->info.spans * SPAN_LEN || s[SECTION_ATTRS].len % ATTR_LEN ||
+                s[SECTION_ATTRS].len > s[SECTION_ENTRIES].len || s[SECTION_XATTRS].len % XATTR_LEN ||
+                s[SECTION_EXTENTS].len % EXTENT_LEN || s[SECTION_STRINGS].len < 3 ||
+                s[SECTION_STRINGS].len > INDEX_STRINGS_MAX || memcmp(s[SECTION_STRINGS].data, "\0\0", 3) != 0 ||
+                ix->info.entries > INDEX_ENTRIES_MAX)
                 return damaged(err, "bad section lengths");
+        ix->attrs = (uint32_t)(s[SECTION_ATTRS].len / ATTR_LEN);
         ix->xattrs = (uint32_t)(s[SECTION_XATTRS].len / XATTR_LEN);
         ix->extents = (uint32_t)(s[SECTION_EXTENTS].len / EXTENT_LEN);
         return 0;
@@ -158,6 +162,18 @@ static int check_xattrs(const struct index *ix, struct error *err)
         return 0;
 }
 
+static int check_attrs(const struct index *ix, struct error *err)
+{
+        for (uint32_t i = 0; i < ix->attrs; i++) {
+                const uint8_t *a = ix->section[SECTION_ATTRS].data + (uint64_t)i * ATTR_LEN;
+                if (a[ATTR_TYPE] > TAR_FIFO || (a[ATTR_FLAGS] & ~ATTR_SPARSE) || get_le16(a + ATTR_MODE) > 07777 ||
+                        get_le32(a + ATTR_MTIME_NS) > 999999999 || (a[ATTR_FLAGS] && a[ATTR_TYPE] != TAR_REG) ||
+                        !range_ok(get_le32(a + ATTR_XATTRS), get_le16(a + ATTR_XATTR_COUNT), ix->xattrs))
+                        return damaged(err, "bad attributes");
+        }
+        return 0;
+}
+
 static bool extents_ok(const struct index *ix, const struct index_entry *e)
 {
         if (!range_ok(e->extents, e->extent_count, ix->extents))
@@ -166,7 +182,8 @@ static bool extents_ok(const struct index *ix, const struct index_entry *e)
         for (uint32_t i = 0; i < e->extent_count; i++) {
                 struct tar_extent x;
                 index_extent(ix, e->extents, i, &x);
-                if (x.file_off < end || !range_ok(x.file_off, x.len, e->size) || !range_ok(x.uoff, x.len, ix->info.tar_size))
+                if (x.file_off < end || !range_ok(x.file_off, x.len, e->size) ||
+                        !range_ok(x.uoff, x.len, ix->info.tar_size))
                         return false;
                 end = x.file_off + x.len;
         }
@@ -187,21 +204,20 @@ static int check_entries(const struct index *ix, struct error *err)
                 last_dir = dir;
                 if (!string_ok(ix, get_le32(p + ENTRY_NAME), &s, &len) || (len ? !component_ok(s, len) : dir_len != 0))
                         return damaged(err, "bad name");
-                if (!string_ok(ix, get_le32(p + ENTRY_LINK), &s, &len) || len > TAR_PATH_MAX || memchr(s, 0, len))
+                if (get_le32(p + ENTRY_ATTR) >= ix->attrs)
+                        return damaged(err, "bad attributes");
+                uint8_t type =
+                        ix->section[SECTION_ATTRS].data[(uint64_t)get_le32(p + ENTRY_ATTR) * ATTR_LEN + ATTR_TYPE];
+                if ((type == TAR_SYMLINK || type == TAR_HARDLINK) &&
+                        (!string_ok(ix, get_le32(p + ENTRY_LINK), &s, &len) || memchr(s, 0, len) ||
+                                (type == TAR_HARDLINK ? !path_ok(s, len) : !len || len > TAR_PATH_MAX)))
                         return damaged(err, "bad link target");
-                if (p[ENTRY_TYPE] > TAR_FIFO || (p[ENTRY_FLAGS] & ~ENTRY_SPARSE) || get_le16(p + ENTRY_MODE) > 07777 ||
-                        get_le32(p + ENTRY_MTIME_NS) > 999999999)
-                        return damaged(err, "bad entry");
 
                 struct index_entry e;
                 index_entry(ix, i, &e);
-                if ((e.type == TAR_HARDLINK && !path_ok(e.link, e.link_len)) || (e.type == TAR_SYMLINK && !e.link_len))
-                        return damaged(err, "bad link target");
-                if (!range_ok(e.xattrs ? e.xattrs - 1 : 0, e.xattr_count, ix->xattrs))
-                        return damaged(err, "bad extended attributes");
                 extents_seen += e.extent_count; /* each is looked at once at most: no quadratic time */
-                if (e.type != TAR_REG ? e.sparse : e.sparse ? extents_seen > ix->extents || !extents_ok(ix, &e)
-                                                            : !range_ok(e.uoff, e.size, ix->info.tar_size))
+                if (e.sparse ? extents_seen > ix->extents || !extents_ok(ix, &e)
+                             : e.type == TAR_REG && !range_ok(e.uoff, e.size, ix->info.tar_size))
                         return damaged(err, "bad file extent");
         }
         return 0;
@@ -225,7 +241,8 @@ static bool span_ok(const struct index *ix, const uint8_t *p, uint64_t uoff_end,
         enum decode_kind kind = p[SPAN_KIND];
         if (uoff > uoff_end || uoff_end - uoff > INDEX_SPAN_LEN_MAX || !kind_fits(kind, &ix->info))
                 return false;
-        if ((coff != *chunk_end && coff + 1 != *chunk_end) || chunk_len > CHUNK_MAX_LEN || !range_ok(coff, chunk_len, chunks_size))
+        if ((coff != *chunk_end && coff + 1 != *chunk_end) || chunk_len > CHUNK_MAX_LEN ||
+                !range_ok(coff, chunk_len, chunks_size))
                 return false;
         *chunk_end = coff + chunk_len;
         if (kind == DECODE_COPY && (coff != uoff || chunk_len < uoff_end - uoff))
@@ -260,6 +277,8 @@ static int check_all(struct index *ix, const struct digest *want, struct error *
                 r = check_sections(ix, err);
         if (r == 0)
                 r = check_xattrs(ix, err);
+        if (r == 0)
+                r = check_attrs(ix, err);
         if (r == 0)
                 r = check_entries(ix, err);
         if (r == 0)
@@ -344,27 +363,29 @@ void index_entry(const struct index *ix, uint32_t i, struct index_entry *e)
         assert(i < ix->info.entries);
         const uint8_t *p = ix->section[SECTION_ENTRIES].data + (uint64_t)i * ENTRY_LEN;
         memset(e, 0, sizeof *e);
-        e->type = p[ENTRY_TYPE];
+        const uint8_t *a = ix->section[SECTION_ATTRS].data + (uint64_t)get_le32(p + ENTRY_ATTR) * ATTR_LEN;
+        e->type = a[ATTR_TYPE];
+        e->mtime_s = (int64_t)get_le64(a + ATTR_MTIME);
+        e->mtime_ns = get_le32(a + ATTR_MTIME_NS);
+        e->uid = get_le32(a + ATTR_UID);
+        e->gid = get_le32(a + ATTR_GID);
+        e->mode = get_le16(a + ATTR_MODE);
+        e->sparse = a[ATTR_FLAGS] & ATTR_SPARSE;
+        e->xattr_count = get_le16(a + ATTR_XATTR_COUNT);
+        e->xattrs = e->xattr_count ? get_le32(a + ATTR_XATTRS) + 1 : 0;
+
         e->dir_id = get_le32(p + ENTRY_DIR);
         e->dir = string_at(ix, e->dir_id, &e->dir_len);
         e->name = string_at(ix, get_le32(p + ENTRY_NAME), &e->name_len);
         if (e->type == TAR_SYMLINK || e->type == TAR_HARDLINK)
                 e->link = string_at(ix, get_le32(p + ENTRY_LINK), &e->link_len);
-        e->mode = get_le16(p + ENTRY_MODE);
-        e->uid = get_le32(p + ENTRY_UID);
-        e->gid = get_le32(p + ENTRY_GID);
-        e->mtime_s = (int64_t)get_le64(p + ENTRY_MTIME);
-        e->mtime_ns = get_le32(p + ENTRY_MTIME_NS);
-        e->xattr_count = get_le16(p + ENTRY_XATTR_COUNT);
-        e->xattrs = e->xattr_count ? get_le32(p + ENTRY_XATTRS) + 1 : 0;
-        e->sparse = p[ENTRY_FLAGS] & ENTRY_SPARSE;
         uint64_t first = get_le64(p + ENTRY_UOFF), second = get_le64(p + ENTRY_SIZE);
         if (e->type == TAR_CHR || e->type == TAR_BLK) {
-                e->rdev_major = get_le32(p + ENTRY_EXTENTS);
+                e->rdev_major = (uint32_t)first;
                 e->rdev_minor = (uint32_t)second;
         } else if (e->sparse) {
                 e->size = second;
-                e->extents = get_le32(p + ENTRY_EXTENTS);
+                e->extents = get_le32(p + ENTRY_LINK);
                 e->extent_count = first > UINT32_MAX ? UINT32_MAX : (uint32_t)first;
         } else {
                 e->uoff = first;

@@ -1,6 +1,7 @@
 /*
- * How: each section is a growing buffer in its final form; finishing is laying them one after the other. Strings are stored
- * once, found again by a hash table of their offsets (a tenth of the names in a layer are different: "copyright").
+ * How: each section is a growing buffer in its final form; finishing is laying them one after the other. Strings and attribute
+ * records are stored once, found again by hash tables of their offsets: a name like "copyright" stands in a layer a hundred
+ * times, and the files of a package share owner, mode and time.
  */
 #include "layer/index.h"
 
@@ -14,10 +15,15 @@
 #include "layer/index_format.h"
 #include "layer/window.h"
 
+/* offsets of things that lie in a section, by hash; 0: free, so the thing at offset 0 is never put in */
+struct offsets {
+        uint32_t *slot;
+        size_t count, room;
+};
+
 struct index_builder {
         struct buf section[SECTIONS];
-        uint32_t *strings; /* offsets of strings, hashed; 0: free (the empty string is never looked up) */
-        size_t string_count, string_room;
+        struct offsets strings, attrs;
         uint64_t seed;
         struct window_packer *packer;
         uint32_t entries, spans;
@@ -36,6 +42,7 @@ struct index_builder *index_builder_new(void)
         buf_init(&b->section[SECTION_EXTENTS], INDEX_STRINGS_MAX);
         buf_init(&b->section[SECTION_SPANS], (size_t)INDEX_SPANS_MAX * SPAN_LEN);
         buf_init(&b->section[SECTION_WINDOWS], INDEX_STRINGS_MAX);
+        buf_init(&b->section[SECTION_ATTRS], (size_t)INDEX_ENTRIES_MAX * ATTR_LEN);
         buf_add(&b->section[SECTION_STRINGS], "\0\0", 3);
         b->seed = map_seed();
         b->packer = window_packer_new();
@@ -53,79 +60,112 @@ void index_builder_free(struct index_builder *b)
         for (int i = 0; i < SECTIONS; i++)
                 buf_done(&b->section[i]);
         window_packer_free(b->packer);
-        free(b->strings);
+        free(b->strings.slot);
+        free(b->attrs.slot);
         free(b);
 }
 
 static int section_error(const struct index_builder *b, enum index_section section, struct error *err)
 {
-        static const char *const what[SECTIONS] = {
-                "entries", "bytes of names and attributes", "extended attributes", "extents of sparse files", "spans", "windows"};
+        static const char *const what[SECTIONS] = {"entries", "attributes", "bytes of names and attributes",
+                "extended attributes", "extents of sparse files", "spans", "windows"};
         int r = buf_error(&b->section[section]);
         if (r == -EFBIG)
                 return error_set(err, r, "index: the layer has more %s than this program takes", what[section]);
         return r < 0 ? error_nomem(err) : 0;
 }
 
-/* ---- strings ---- */
+/* ---- things that are stored once ---- */
 
-static bool string_is(const struct index_builder *b, uint32_t off, const char *s, size_t len)
+/* the bytes of a stored thing: strings have a length in front, attribute records have one length all */
+static const char *stored(const struct index_builder *b, enum index_section section, uint32_t off, size_t *ret_len)
 {
-        const char *at = b->section[SECTION_STRINGS].data + off;
-        return get_le16(at) == len && !memcmp(at + 2, s, len);
+        const char *at = b->section[section].data + off;
+        if (section == SECTION_ATTRS) {
+                *ret_len = ATTR_LEN;
+                return at;
+        }
+        *ret_len = get_le16(at);
+        return at + 2;
 }
 
-static uint32_t *string_slot(struct index_builder *b, const char *s, size_t len)
+static uint32_t *find_slot(
+        struct index_builder *b, enum index_section section, struct offsets *o, const void *data, size_t len)
 {
-        for (size_t i = map_hash(b->seed, s, len);; i++) {
-                uint32_t *slot = &b->strings[i & (b->string_room - 1)];
-                if (!*slot || string_is(b, *slot, s, len))
+        for (size_t i = map_hash(b->seed, data, len);; i++) {
+                uint32_t *slot = &o->slot[i & (o->room - 1)];
+                size_t stored_len;
+                const char *at = *slot ? stored(b, section, *slot, &stored_len) : NULL;
+                if (!at || (stored_len == len && !memcmp(at, data, len)))
                         return slot;
         }
 }
 
-static bool grow_strings(struct index_builder *b)
+static bool grow(struct index_builder *b, enum index_section section, struct offsets *o)
 {
-        size_t old_room = b->string_room;
-        uint32_t *old = b->strings;
-        uint32_t *bigger = calloc(old_room ? old_room * 2 : 1024, sizeof *bigger);
-        if (!bigger)
+        struct offsets bigger = {.count = o->count, .room = o->room ? o->room * 2 : 1024};
+        bigger.slot = calloc(bigger.room, sizeof *bigger.slot);
+        if (!bigger.slot)
                 return false;
-        b->strings = bigger;
-        b->string_room = old_room ? old_room * 2 : 1024;
-        for (size_t i = 0; i < old_room; i++) {
-                if (!old[i])
+        for (size_t i = 0; i < o->room; i++) {
+                size_t len;
+                if (!o->slot[i])
                         continue;
-                const char *at = b->section[SECTION_STRINGS].data + old[i];
-                *string_slot(b, at + 2, get_le16(at)) = old[i];
+                const char *at = stored(b, section, o->slot[i], &len);
+                *find_slot(b, section, &bigger, at, len) = o->slot[i];
         }
-        free(old);
+        free(o->slot);
+        *o = bigger;
         return true;
 }
 
-/* the offset of the string, stored if it is new; failures stick to the section's buffer */
+/* the slot of a thing: *slot is its offset, or 0 where it belongs. NULL: out of memory, which sticks to the section */
+static uint32_t *put_slot(
+        struct index_builder *b, enum index_section section, struct offsets *o, const void *data, size_t len)
+{
+        if (buf_error(&b->section[section]))
+                return NULL;
+        if (o->count + 1 > o->room / 4 * 3 && !grow(b, section, o)) {
+                b->section[section].error = -ENOMEM;
+                return NULL;
+        }
+        uint32_t *slot = find_slot(b, section, o, data, len);
+        o->count += !*slot;
+        return slot;
+}
+
 static uint32_t put_string(struct index_builder *b, const char *s, size_t len)
 {
-        struct buf *out = &b->section[SECTION_STRINGS];
         assert(len <= UINT16_MAX);
-        if (!len || buf_error(out))
-                return 0;
-        if (b->string_count + 1 > b->string_room / 4 * 3 && !grow_strings(b)) {
-                out->error = -ENOMEM;
-                return 0;
-        }
-        uint32_t *slot = string_slot(b, s, len);
-        if (*slot)
-                return *slot;
+        uint32_t *slot = len ? put_slot(b, SECTION_STRINGS, &b->strings, s, len) : NULL;
+        if (!slot || *slot)
+                return slot ? *slot : 0;
+        struct buf *out = &b->section[SECTION_STRINGS];
         uint32_t off = (uint32_t)out->len;
         uint8_t *at = buf_extend(out, len + 3);
         if (!at)
                 return 0;
         put_le16(at, (uint16_t)len);
         memcpy(at + 2, s, len);
-        *slot = off;
-        b->string_count++;
-        return off;
+        return *slot = off;
+}
+
+/* the number of the record */
+static uint32_t put_attr(struct index_builder *b, const uint8_t attr[ATTR_LEN])
+{
+        struct buf *out = &b->section[SECTION_ATTRS];
+        if (out->len && !memcmp(out->data, attr, ATTR_LEN))
+                return 0;
+        if (!out->len) {
+                buf_add(out, attr, ATTR_LEN);
+                return 0;
+        }
+        uint32_t *slot = put_slot(b, SECTION_ATTRS, &b->attrs, attr, ATTR_LEN);
+        if (!slot || *slot)
+                return slot ? *slot / ATTR_LEN : 0;
+        *slot = (uint32_t)out->len;
+        buf_add(out, attr, ATTR_LEN);
+        return *slot / ATTR_LEN;
 }
 
 /* ---- entries ---- */
@@ -171,29 +211,31 @@ int index_builder_entry(struct index_builder *b, const struct tar_entry *e, stru
         uint32_t dir = put_string(b, e->path, name_at ? name_at - 1 : 0);
         uint32_t name = put_string(b, e->path + name_at, e->path_len - name_at);
         uint32_t link = put_string(b, e->link ? e->link : "", e->link ? e->link_len : 0);
-        uint32_t xattrs = put_xattrs(b, e);
-        uint32_t extents = put_extents(b, e);
+        uint32_t extents = e->sparse ? put_extents(b, e) : 0;
+
+        uint8_t attr[ATTR_LEN] = {0};
+        put_le64(attr + ATTR_MTIME, (uint64_t)e->mtime_s);
+        put_le32(attr + ATTR_MTIME_NS, e->mtime_ns);
+        put_le32(attr + ATTR_UID, e->uid);
+        put_le32(attr + ATTR_GID, e->gid);
+        put_le16(attr + ATTR_MODE, e->mode);
+        attr[ATTR_TYPE] = (uint8_t)e->type;
+        attr[ATTR_FLAGS] = e->sparse ? ATTR_SPARSE : 0;
+        put_le32(attr + ATTR_XATTRS, e->xattr_count ? put_xattrs(b, e) : 0);
+        put_le16(attr + ATTR_XATTR_COUNT, (uint16_t)e->xattr_count);
+        uint32_t attr_number = put_attr(b, attr);
+
         uint8_t *at = buf_extend(&b->section[SECTION_ENTRIES], ENTRY_LEN);
         for (int i = SECTION_ENTRIES; i <= SECTION_EXTENTS; i++)
                 if (buf_error(&b->section[i]))
                         return section_error(b, i, err);
-
         bool device = e->type == TAR_CHR || e->type == TAR_BLK;
-        put_le64(at + ENTRY_UOFF, e->sparse ? e->extent_count : e->uoff);
-        put_le64(at + ENTRY_SIZE, device ? e->rdev_minor : e->size);
-        put_le64(at + ENTRY_MTIME, (uint64_t)e->mtime_s);
-        put_le32(at + ENTRY_MTIME_NS, e->mtime_ns);
-        put_le32(at + ENTRY_UID, e->uid);
-        put_le32(at + ENTRY_GID, e->gid);
-        put_le16(at + ENTRY_MODE, e->mode);
-        at[ENTRY_TYPE] = (uint8_t)e->type;
-        at[ENTRY_FLAGS] = e->sparse ? ENTRY_SPARSE : 0;
         put_le32(at + ENTRY_DIR, dir);
         put_le32(at + ENTRY_NAME, name);
-        put_le32(at + ENTRY_LINK, link);
-        put_le32(at + ENTRY_XATTRS, e->xattr_count ? xattrs : 0);
-        put_le32(at + ENTRY_EXTENTS, device ? e->rdev_major : e->sparse ? extents : 0);
-        put_le16(at + ENTRY_XATTR_COUNT, (uint16_t)e->xattr_count);
+        put_le32(at + ENTRY_LINK, e->sparse ? extents : link);
+        put_le32(at + ENTRY_ATTR, attr_number);
+        put_le64(at + ENTRY_UOFF, e->sparse ? e->extent_count : device ? e->rdev_major : e->uoff);
+        put_le64(at + ENTRY_SIZE, device ? e->rdev_minor : e->size);
         b->entries++;
         return 0;
 }
@@ -231,8 +273,8 @@ int index_builder_span(struct index_builder *b, uint64_t uoff, const struct deco
         return 0;
 }
 
-int index_builder_chunk(struct index_builder *b, uint64_t off, uint64_t len, const uint8_t sha256[SHA256_BYTES],
-        struct error *err)
+int index_builder_chunk(
+        struct index_builder *b, uint64_t off, uint64_t len, const uint8_t sha256[SHA256_BYTES], struct error *err)
 {
         assert(b->chunk_due);
         if (len > CHUNK_MAX_LEN)
@@ -262,9 +304,9 @@ static void put_header(uint8_t *h, const struct index_info *info, uint64_t file_
         put_le64(h + HEADER_BLOB_SIZE, info->blob_size);
         put_le64(h + HEADER_TAR_SIZE, info->tar_size);
         put_le32(h + HEADER_COMPRESSION, info->compression);
-        put_le32(h + HEADER_FLAGS,
-                (info->unpacked ? FLAG_UNPACKED : 0u) | (info->notes.trailing_garbage ? FLAG_GARBAGE : 0u) |
-                        (info->notes.missing_end ? FLAG_NO_END : 0u));
+        put_le32(h + HEADER_FLAGS, (info->unpacked ? FLAG_UNPACKED : 0u) |
+                                           (info->notes.trailing_garbage ? FLAG_GARBAGE : 0u) |
+                                           (info->notes.missing_end ? FLAG_NO_END : 0u));
         put_le64(h + HEADER_NOTES, info->notes.dropped_names);
         put_le64(h + HEADER_NOTES + 8, info->notes.dropped_types);
         put_le64(h + HEADER_NOTES + 16, info->notes.dropped_xattrs);
@@ -272,16 +314,16 @@ static void put_header(uint8_t *h, const struct index_info *info, uint64_t file_
         put_le64(h + HEADER_NOTES + 32, info->notes.clamped_times);
 }
 
-int index_builder_finish(struct index_builder *b, const struct index_info *info, uint8_t **ret_data, size_t *ret_len,
-        struct error *err)
+int index_builder_finish(
+        struct index_builder *b, const struct index_info *info, uint8_t **ret_data, size_t *ret_len, struct error *err)
 {
         assert(!b->chunk_due);
         uint64_t len = HEADER_LEN;
         for (int i = 0; i < SECTIONS; i++)
                 len = align8(len + b->section[i].len);
         if (len > INDEX_FILE_MAX)
-                return error_set(err, -EFBIG, "index: it would have %llu bytes, the limit is %d", (unsigned long long)len,
-                        INDEX_FILE_MAX);
+                return error_set(err, -EFBIG, "index: it would have %llu bytes, the limit is %d",
+                        (unsigned long long)len, INDEX_FILE_MAX);
         uint8_t *data = calloc(1, len);
         if (!data)
                 return error_nomem(err);

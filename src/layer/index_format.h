@@ -4,7 +4,7 @@
 
 #define INDEX_MAGIC "\x89imgfsi\n"
 
-enum index_section { SECTION_ENTRIES, SECTION_STRINGS, SECTION_XATTRS, SECTION_EXTENTS, SECTION_SPANS, SECTION_WINDOWS, SECTIONS };
+enum index_section { SECTION_ENTRIES, SECTION_ATTRS, SECTION_STRINGS, SECTION_XATTRS, SECTION_EXTENTS, SECTION_SPANS, SECTION_WINDOWS, SECTIONS };
 
 enum {
         HEADER_LEN = 512,
@@ -30,23 +30,25 @@ enum {
         FLAG_GARBAGE = 2,
         FLAG_NO_END = 4,
 
-        ENTRY_LEN = 64,
-        ENTRY_UOFF = 0,
-        ENTRY_SIZE = 8,
-        ENTRY_MTIME = 16,
-        ENTRY_MTIME_NS = 24,
-        ENTRY_UID = 28,
-        ENTRY_GID = 32,
-        ENTRY_MODE = 36,
-        ENTRY_TYPE = 38,
-        ENTRY_FLAGS = 39,
-        ENTRY_DIR = 40,
-        ENTRY_NAME = 44,
-        ENTRY_LINK = 48,
-        ENTRY_XATTRS = 52,
-        ENTRY_EXTENTS = 56,
-        ENTRY_XATTR_COUNT = 60,
-        ENTRY_SPARSE = 1, /* in ENTRY_FLAGS */
+        ENTRY_LEN = 32,
+        ENTRY_DIR = 0,
+        ENTRY_NAME = 4,
+        ENTRY_LINK = 8,
+        ENTRY_ATTR = 12,
+        ENTRY_UOFF = 16,
+        ENTRY_SIZE = 24,
+
+        ATTR_LEN = 32,
+        ATTR_MTIME = 0,
+        ATTR_MTIME_NS = 8,
+        ATTR_UID = 12,
+        ATTR_GID = 16,
+        ATTR_MODE = 20,
+        ATTR_TYPE = 22,
+        ATTR_FLAGS = 23,
+        ATTR_XATTRS = 24,
+        ATTR_XATTR_COUNT = 28,
+        ATTR_SPARSE = 1, /* in ATTR_FLAGS */
 
         XATTR_LEN = 16,
         EXTENT_LEN = 24,

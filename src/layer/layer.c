@@ -16,9 +16,9 @@
 #include "layer/unpack.h"
 
 enum {
-        RUN_SPANS = 16,         /* spans that are fetched as one range */
-        RUN_BYTES = 4 << 20,    /* uncompressed bytes of such a run */
-        AHEAD_SPANS = 8,        /* horizon of read-ahead */
+        RUN_SPANS = 16,      /* spans that are fetched as one range */
+        RUN_BYTES = 4 << 20, /* uncompressed bytes of such a run */
+        AHEAD_SPANS = 8,     /* horizon of read-ahead */
         AHEAD_BYTES = 4 << 20,
 };
 
@@ -89,8 +89,8 @@ struct run {
         struct span_entry *entry[RUN_SPANS];
 };
 
-static int inflate_span(struct layer *l, uint32_t i, const struct index_span *s, const uint8_t *chunk, uint8_t *out,
-        struct error *err)
+static int inflate_span(
+        struct layer *l, uint32_t i, const struct index_span *s, const uint8_t *chunk, uint8_t *out, struct error *err)
 {
         struct decode_point point = s->point;
         cleanup(freep) uint8_t *window = NULL;
@@ -124,7 +124,8 @@ static int load_run(struct layer *l, struct run *run, struct error *err)
                 int one = r;
                 if (one == 0) {
                         uint8_t *out = span_bytes(run->entry[i]);
-                        one = out ? inflate_span(l, run->first + i, &s, bytes + (s.chunk.off - first.chunk.off), out, &local)
+                        one = out ? inflate_span(
+                                            l, run->first + i, &s, bytes + (s.chunk.off - first.chunk.off), out, &local)
                                   : error_nomem(&local);
                 }
                 if (one < 0) {
@@ -285,8 +286,8 @@ static uint32_t find_extent(const struct layer *l, const struct index_entry *e, 
         return low;
 }
 
-static int read_sparse(struct layer *l, const struct index_entry *e, uint8_t *out, size_t len, uint64_t off,
-        struct error *err)
+static int read_sparse(
+        struct layer *l, const struct index_entry *e, uint8_t *out, size_t len, uint64_t off, struct error *err)
 {
         memset(out, 0, len);
         for (uint32_t i = find_extent(l, e, off); i < e->extent_count; i++) {
@@ -302,8 +303,8 @@ static int read_sparse(struct layer *l, const struct index_entry *e, uint8_t *ou
         return 0;
 }
 
-ssize_t layer_read_file(struct layer *l, const struct index_entry *e, void *data, size_t len, uint64_t off,
-        struct error *err)
+ssize_t layer_read_file(
+        struct layer *l, const struct index_entry *e, void *data, size_t len, uint64_t off, struct error *err)
 {
         if (off >= e->size)
                 return 0;

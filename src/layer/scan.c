@@ -39,8 +39,8 @@ struct ring {
         pthread_cond_t changed;
         uint8_t *slot[RING_SLOTS]; /* belongs to the writer while free, to the reader while full */
         size_t len[RING_SLOTS];
-        unsigned first, count;     /* under lock */
-        bool ended, dropped;       /* under lock: no more will come; nobody takes any more */
+        unsigned first, count; /* under lock */
+        bool ended, dropped;   /* under lock: no more will come; nobody takes any more */
 };
 
 static int ring_init(struct ring *q, struct error *err)
@@ -129,9 +129,9 @@ struct piece {
 struct scan {
         const struct scan_request *rq;
         struct ring ring;
-        uint64_t taken;                 /* compressed bytes that the caller's thread took in */
-        struct digest_ctx *blob_hash;   /* caller's thread */
-        struct store_partial *partial;  /* caller's thread; may be NULL */
+        uint64_t taken;                /* compressed bytes that the caller's thread took in */
+        struct digest_ctx *blob_hash;  /* caller's thread */
+        struct store_partial *partial; /* caller's thread; may be NULL */
 
         /* the second thread's, until it is joined */
         enum compression compression;
@@ -139,13 +139,13 @@ struct scan {
         struct tar_reader *tar;
         struct index_builder *builder;
         struct digest_ctx *diff_hash;
-        uint64_t uoff;                  /* bytes of the tar stream so far */
-        struct buf pending;             /* compressed bytes from pending_off on */
+        uint64_t uoff;      /* bytes of the tar stream so far */
+        struct buf pending; /* compressed bytes from pending_off on */
         uint64_t pending_off;
         bool point_seen;
-        uint64_t chunk_off;             /* where the last point's chunk begins */
-        struct buf frames, pieces;      /* zstd: struct piece each */
-        struct buf piece;               /* zstd: bytes of the tar stream since the last piece */
+        uint64_t chunk_off;        /* where the last point's chunk begins */
+        struct buf frames, pieces; /* zstd: struct piece each */
+        struct buf piece;          /* zstd: bytes of the tar stream since the last piece */
         int code;
         struct error error;
 };
@@ -213,8 +213,9 @@ static int close_chunk(struct scan *s, uint64_t end, uint64_t next_off)
                 r = sha256_memory(bytes, len, p->sha256) < 0 ? error_nomem(&s->error) : 0;
         } else {
                 uint8_t hash[SHA256_BYTES];
-                r = sha256_memory(bytes, len, hash) < 0 ? error_nomem(&s->error)
-                                                        : index_builder_chunk(s->builder, s->chunk_off, len, hash, &s->error);
+                r = sha256_memory(bytes, len, hash) < 0
+                            ? error_nomem(&s->error)
+                            : index_builder_chunk(s->builder, s->chunk_off, len, hash, &s->error);
         }
         size_t drop = (size_t)(next_off - s->pending_off);
         memmove(s->pending.data, s->pending.data + drop, s->pending.len - drop);
@@ -263,7 +264,8 @@ static int decode_bytes(struct scan *s, const uint8_t *data, size_t len)
         buf_add(&s->pending, data, len);
         if (buf_error(&s->pending))
                 return error_set(&s->error, buf_error(&s->pending),
-                        "the stream gives no point to begin reading at within %d bytes, which is more than this program takes",
+                        "the stream gives no point to begin reading at within %d bytes, which is more than this "
+                        "program takes",
                         CHUNK_MAX_LEN);
         if (s->decoder)
                 return decoder_push(s->decoder, data, len, &s->error);
@@ -381,7 +383,8 @@ static int take_partial(struct scan *s, uint64_t len)
         while (s->taken < len) {
                 if (cancelled(s->rq))
                         return -ECANCELED;
-                ssize_t n = store_partial_read(s->partial, piece, (size_t)MIN((uint64_t)RING_SLOT_LEN, len - s->taken), s->taken);
+                ssize_t n = store_partial_read(
+                        s->partial, piece, (size_t)MIN((uint64_t)RING_SLOT_LEN, len - s->taken), s->taken);
                 if (n <= 0)
                         return n < 0 ? (int)n : -EIO;
                 take_in(s, piece, (size_t)n);
@@ -425,7 +428,8 @@ static int check_digests(struct scan *s, struct index_info *info, struct error *
         char want[DIGEST_MAX_TEXT], got[DIGEST_MAX_TEXT];
         digest_ctx_final(s->diff_hash, &info->diff_id);
         if (s->rq->diff_id.alg != DIGEST_NONE && !digest_equal(&info->diff_id, &s->rq->diff_id))
-                return error_set(err, -EBADMSG, "its uncompressed content is not what the config's diff ID says (expected %s, got %s)",
+                return error_set(err, -EBADMSG,
+                        "its uncompressed content is not what the config's diff ID says (expected %s, got %s)",
                         digest_format(&s->rq->diff_id, want), digest_format(&info->diff_id, got));
         return 0;
 }

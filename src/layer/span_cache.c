@@ -16,13 +16,13 @@ enum span_state { STATE_LOADING, STATE_READY, STATE_FAILED };
 struct span_entry {
         const void *owner;
         uint32_t span;
-        enum span_state state;             /* under lock */
-        unsigned pins;                     /* under lock: threads that load, copy or wait */
+        enum span_state state; /* under lock */
+        unsigned pins;         /* under lock: threads that load, copy or wait */
         size_t len;
-        uint8_t *data;                     /* written by the claimer alone, read-only once ready */
-        struct span_entry *chain;          /* under lock: next of the same hash */
-        struct span_entry *newer, *older;  /* under lock: use order, of all in the table */
-        int code;                          /* of a failure */
+        uint8_t *data;                    /* written by the claimer alone, read-only once ready */
+        struct span_entry *chain;         /* under lock: next of the same hash */
+        struct span_entry *newer, *older; /* under lock: use order, of all in the table */
+        int code;                         /* of a failure */
         struct error error;
 };
 
@@ -31,9 +31,9 @@ struct span_cache {
         pthread_cond_t changed;
         struct pool *readahead;
         uint64_t max_bytes;
-        struct span_entry *chains[CHAINS];    /* under lock, like all below */
+        struct span_entry *chains[CHAINS]; /* under lock, like all below */
         struct span_entry *newest, *oldest;
-        uint64_t bytes;                       /* of all entries, loading ones too */
+        uint64_t bytes; /* of all entries, loading ones too */
         uint64_t hits, inflated;
 };
 
@@ -136,8 +136,8 @@ static void unpin(struct span_cache *c, struct span_entry *e)
 }
 
 /* waits for another thread's load; under lock */
-static enum span_found wait_loaded(struct span_cache *c, struct span_entry *e, struct span_entry **ret_entry, int *ret_code,
-        struct error *err)
+static enum span_found wait_loaded(
+        struct span_cache *c, struct span_entry *e, struct span_entry **ret_entry, int *ret_code, struct error *err)
 {
         e->pins++;
         while (e->state == STATE_LOADING)

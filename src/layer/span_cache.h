@@ -28,7 +28,8 @@ enum span_found span_cache_get(struct span_cache *c, const void *owner, uint32_t
         struct span_entry **ret_entry, int *ret_code, struct error *err);
 
 /** Claims a span that is not in the cache, without waiting: false when it is there, or there is no room. */
-bool span_cache_claim(struct span_cache *c, const void *owner, uint32_t span, size_t len, struct span_entry **ret_entry);
+bool span_cache_claim(
+        struct span_cache *c, const void *owner, uint32_t span, size_t len, struct span_entry **ret_entry);
 
 /** Room for the span's bytes: the claimer fills it. NULL when out of memory. */
 uint8_t *span_bytes(struct span_entry *e);

@@ -11,9 +11,8 @@
  *
  * The measure of what is malformed is Go's archive/tar, as it is what Docker, containerd and Podman read with: numbers of
  * every known field, record syntax, sparse maps and data lengths are checked as strictly as there, and a global header
- * swallows what was pending. Three things that stop those tools are taken here: types they do not handle (a contiguous
- * file and an old GNU sparse file are read, the others left out), and a header behind a single zero block (the archive
- * ends at the first one).
+ * swallows what was pending. Taken all the same: types that stop those tools (contiguous and old GNU sparse files are
+ * read, the others left out), and a header behind a single zero block (the archive ends at the first one).
  *
  * Memory: three extension headers of at most TAR_META_MAX, a sparse map of at most TAR_SPARSE_MAX extents.
  */
@@ -53,6 +52,7 @@ struct tar_reader {
         uint64_t entry_uoff; /* of the header that is being worked on */
         uint64_t data_left;  /* of the current entry or extension header; the stream must have them */
         uint64_t pad_left;   /* behind them; the stream may end */
+        uint64_t end_uoff;   /* STATE_END: of the first byte behind the first zero block */
 
         uint8_t block[TAR_BLOCK]; /* a block that came in pieces */
         size_t block_len;         /* bytes of it so far */
@@ -270,7 +270,7 @@ static enum tar_type type_of(const struct tar_header *h)
         }
 }
 
-/* Fills in the path. false: the entry is left out, and has been counted. */
+/* Fills in the path. ret_keep false: the entry is left out, and has been counted. */
 static int entry_path(struct tar_reader *t, struct tar_entry *e, bool *ret_keep)
 {
         struct tar_span path = current_path(t);
@@ -326,20 +326,10 @@ static void entry_xattrs(struct tar_reader *t, struct tar_entry *e)
         e->xattr_count = p->xattr_count;
 }
 
-/* The header, its extensions and its map are complete: the data, if any, begin here. */
-static int emit(struct tar_reader *t, bool sparse, struct error *err)
+/* What no file can be. */
+static int check_entry(struct tar_reader *t, bool sparse, struct error *err)
 {
         const struct tar_header *h = &t->h;
-        struct tar_entry e = {
-                .type = type_of(h),
-                .mode = (uint16_t)(h->mode & 07777),
-                .uid = (uint32_t)h->uid,
-                .gid = (uint32_t)h->gid,
-                .mtime_s = h->mtime,
-                .mtime_ns = t->mtime_ns,
-                .uoff = t->uoff,
-                .sparse = sparse,
-        };
         if (sparse && tar_sparse_place(&t->map, t->uoff, t->data_left) < 0)
                 return fail(t, err, -EBADMSG, "sparse map of %" PRIu64 " bytes, but %" PRIu64 " are stored",
                         t->map.data_len, t->data_left);
@@ -347,18 +337,39 @@ static int emit(struct tar_reader *t, bool sparse, struct error *err)
                 return fail(t, err, -EBADMSG, "owner %" PRId64 " is no user", h->uid);
         if (h->gid < 0 || h->gid >= UINT32_MAX)
                 return fail(t, err, -EBADMSG, "group %" PRId64 " is no group", h->gid);
-        if (e.type == TAR_REG)
-                e.size = sparse ? t->map.size : t->data_left;
-        if (e.type == TAR_CHR || e.type == TAR_BLK) {
-                e.rdev_major = (uint32_t)h->major; /* cut, as Go's callers do */
-                e.rdev_minor = (uint32_t)h->minor;
+        return 0;
+}
+
+static void entry_numbers(const struct tar_reader *t, struct tar_entry *e)
+{
+        e->mode = (uint16_t)(t->h.mode & 07777);
+        e->uid = (uint32_t)t->h.uid;
+        e->gid = (uint32_t)t->h.gid;
+        e->mtime_s = t->h.mtime;
+        e->mtime_ns = t->mtime_ns;
+        e->uoff = t->uoff;
+        if (e->type == TAR_REG)
+                e->size = e->sparse ? t->map.size : t->data_left;
+        if (e->type == TAR_CHR || e->type == TAR_BLK) {
+                e->rdev_major = (uint32_t)t->h.major; /* cut, as Go's callers do */
+                e->rdev_minor = (uint32_t)t->h.minor;
         }
-        if (sparse) {
-                e.extents = t->map.extents;
-                e.extent_count = t->map.count;
+        if (e->sparse) {
+                e->extents = t->map.extents;
+                e->extent_count = t->map.count;
         }
+}
+
+/* The header, its extensions and its map are complete: the data, if any, begin here. */
+static int emit(struct tar_reader *t, bool sparse, struct error *err)
+{
+        struct tar_entry e = {.type = type_of(&t->h), .sparse = sparse};
         bool keep = true;
-        int r = entry_path(t, &e, &keep);
+        int r = check_entry(t, sparse, err);
+        if (r < 0)
+                return r;
+        entry_numbers(t, &e);
+        r = entry_path(t, &e, &keep);
         if (r == 0 && keep)
                 r = entry_link(t, &e, &keep);
         if (r < 0)
@@ -532,7 +543,10 @@ static int on_header(struct tar_reader *t, const uint8_t *block, struct error *e
 {
         t->entry_uoff = t->uoff - TAR_BLOCK;
         switch (tar_block_kind(block)) {
-        case TAR_BLOCK_ZERO: t->state = STATE_END; return 0;
+        case TAR_BLOCK_ZERO:
+                t->state = STATE_END;
+                t->end_uoff = t->uoff;
+                return 0;
         case TAR_BLOCK_BAD: tar_header_name(block, &t->h); return fail(t, err, -EBADMSG, "bad checksum");
         default: break;
         }
@@ -644,6 +658,11 @@ int tar_finish(struct tar_reader *t, struct error *err)
         if (t->block_len > 0) {
                 t->failed = -EBADMSG;
                 return error_set(err, -EBADMSG, "tar: the stream ends inside a header, at byte %" PRIu64, t->uoff);
+        }
+        if (t->state == STATE_END && t->uoff > t->end_uoff && t->uoff - t->end_uoff < TAR_BLOCK) {
+                t->failed = -EBADMSG;
+                return error_set(
+                        err, -EBADMSG, "tar: the stream ends inside its second zero block, at byte %" PRIu64, t->uoff);
         }
         t->notes.missing_end = t->state != STATE_END && t->uoff > 0;
         return 0;

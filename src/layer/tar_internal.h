@@ -76,6 +76,7 @@ struct tar_pax {
         struct buf map;                          /* a 0.0 map, brought into the form of 0.1 */
         struct tar_span value[PAX_KEYS];         /* the last one of each key */
         struct tar_xattr xattrs[TAR_XATTRS_MAX]; /* in the order of first appearance */
+        uint32_t xattr_hash[TAR_XATTRS_MAX];     /* of their names */
         size_t xattr_count;                      /* in use */
         uint64_t dropped_xattrs;                 /* left out by tar_pax_parse() */
         bool used;                               /* something is in it */

@@ -11,26 +11,33 @@
 #include <errno.h>
 #include <string.h>
 
-static const char *const keys[PAX_KEYS] = {
-        [PAX_PATH] = "path",
-        [PAX_LINKPATH] = "linkpath",
-        [PAX_UNAME] = "uname",
-        [PAX_GNAME] = "gname",
-        [PAX_SIZE] = "size",
-        [PAX_UID] = "uid",
-        [PAX_GID] = "gid",
-        [PAX_MTIME] = "mtime",
-        [PAX_ATIME] = "atime",
-        [PAX_CTIME] = "ctime",
-        [PAX_SPARSE_MAJOR] = "GNU.sparse.major",
-        [PAX_SPARSE_MINOR] = "GNU.sparse.minor",
-        [PAX_SPARSE_NAME] = "GNU.sparse.name",
-        [PAX_SPARSE_SIZE] = "GNU.sparse.size",
-        [PAX_SPARSE_REALSIZE] = "GNU.sparse.realsize",
-        [PAX_SPARSE_NUMBLOCKS] = "GNU.sparse.numblocks",
-        [PAX_SPARSE_MAP] = "GNU.sparse.map",
-        [PAX_SPARSE_OFFSET] = "GNU.sparse.offset",
-        [PAX_SPARSE_NUMBYTES] = "GNU.sparse.numbytes",
+#define KEY(text)                                                                                                      \
+        {                                                                                                              \
+                text, sizeof text - 1                                                                                  \
+        }
+static const struct {
+        const char *text;
+        size_t len;
+} keys[PAX_KEYS] = {
+        [PAX_PATH] = KEY("path"),
+        [PAX_LINKPATH] = KEY("linkpath"),
+        [PAX_UNAME] = KEY("uname"),
+        [PAX_GNAME] = KEY("gname"),
+        [PAX_SIZE] = KEY("size"),
+        [PAX_UID] = KEY("uid"),
+        [PAX_GID] = KEY("gid"),
+        [PAX_MTIME] = KEY("mtime"),
+        [PAX_ATIME] = KEY("atime"),
+        [PAX_CTIME] = KEY("ctime"),
+        [PAX_SPARSE_MAJOR] = KEY("GNU.sparse.major"),
+        [PAX_SPARSE_MINOR] = KEY("GNU.sparse.minor"),
+        [PAX_SPARSE_NAME] = KEY("GNU.sparse.name"),
+        [PAX_SPARSE_SIZE] = KEY("GNU.sparse.size"),
+        [PAX_SPARSE_REALSIZE] = KEY("GNU.sparse.realsize"),
+        [PAX_SPARSE_NUMBLOCKS] = KEY("GNU.sparse.numblocks"),
+        [PAX_SPARSE_MAP] = KEY("GNU.sparse.map"),
+        [PAX_SPARSE_OFFSET] = KEY("GNU.sparse.offset"),
+        [PAX_SPARSE_NUMBYTES] = KEY("GNU.sparse.numbytes"),
 };
 
 static const char xattr_prefix[] = "SCHILY.xattr.";
@@ -75,9 +82,9 @@ static const char *next_record(char *text, size_t len, size_t *off, struct recor
         int64_t n;
         if (!space || !tar_decimal((struct tar_span){start, (size_t)(space - start)}, &n))
                 return "pax record without a length";
-        if (n < 5 || (uint64_t)n > left || (uint64_t)n <= (uint64_t)(space - start) + 1)
+        if (n < 5 || (uint64_t)n > left)
                 return "pax record with a wrong length";
-        char *end = start + n - 1; /* its newline */
+        char *end = start + n - 1; /* its newline, so behind the space */
         if (*end != '\n')
                 return "pax record that does not end where its length says";
         ret->key = space + 1;
@@ -95,7 +102,7 @@ static const char *next_record(char *text, size_t len, size_t *off, struct recor
 static enum tar_pax_key key_of(const struct record *r)
 {
         unsigned k = 0;
-        while (k < PAX_KEYS && (strlen(keys[k]) != r->key_len || memcmp(keys[k], r->key, r->key_len) != 0))
+        while (k < PAX_KEYS && (keys[k].len != r->key_len || memcmp(keys[k].text, r->key, r->key_len) != 0))
                 k++;
         return k;
 }
@@ -109,6 +116,15 @@ static bool xattr_wanted(const char *name, size_t value_len)
         return strncmp(name, "trusted.", 8) != 0 && strcmp(name, "security.selinux") != 0;
 }
 
+/* So that a header full of attributes is not compared name by name with hundreds of others (FNV-1a). */
+static uint32_t hash_name(const char *name)
+{
+        uint32_t hash = 2166136261;
+        for (; *name; name++)
+                hash = (hash ^ (uint8_t)*name) * 16777619;
+        return hash;
+}
+
 static void add_xattr(struct tar_pax *p, const struct record *r)
 {
         r->key[r->key_len] = '\0';
@@ -117,15 +133,20 @@ static void add_xattr(struct tar_pax *p, const struct record *r)
                 .value = r->value.p,
                 .value_len = (uint32_t)r->value.len,
         };
-        bool wanted = xattr_wanted(x.name, r->value.len);
+        if (!xattr_wanted(x.name, r->value.len)) {
+                p->dropped_xattrs++;
+                return;
+        }
+        uint32_t hash = hash_name(x.name);
         size_t i = 0;
-        while (wanted && i < p->xattr_count && strcmp(p->xattrs[i].name, x.name) != 0)
+        while (i < p->xattr_count && (p->xattr_hash[i] != hash || strcmp(p->xattrs[i].name, x.name) != 0))
                 i++;
-        if (!wanted || i == TAR_XATTRS_MAX) {
+        if (i == TAR_XATTRS_MAX) {
                 p->dropped_xattrs++;
                 return;
         }
         p->xattrs[i] = x;
+        p->xattr_hash[i] = hash;
         if (i == p->xattr_count)
                 p->xattr_count++;
 }

@@ -91,14 +91,15 @@ static int unpack_stream(struct blob *b, uint64_t off, blob_sink_fn *sink, void 
         int r = push_stored(u, &p);
         if (r == 0) {
                 if (!u->slow)
-                        return error_set(err, -ENOENT, "the layer is not in the store, and the registry is not asked (offline)");
+                        return error_set(
+                                err, -ENOENT, "the layer is not in the store, and the registry is not asked (offline)");
                 r = blob_stream(u->slow, 0, push, &p, err);
         }
         if (r >= 0)
                 r = decoder_finish(decoder, err);
         if (r >= 0 && p.at != b->size)
-                r = error_set(err, -EBADMSG, "the layer has %llu bytes when unpacked, not %llu", (unsigned long long)p.at,
-                        (unsigned long long)b->size);
+                r = error_set(err, -EBADMSG, "the layer has %llu bytes when unpacked, not %llu",
+                        (unsigned long long)p.at, (unsigned long long)b->size);
         return r < 0 ? r : 0;
 }
 

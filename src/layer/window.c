@@ -1,5 +1,5 @@
 /*
- * How: runs of bytes that are not zero are gathered (gaps of up to four zeros stay inside a run: a run costs about as much),
+ * How: runs of bytes that are not zero are gathered (gaps of up to two zeros stay inside a run: a run costs about as much),
  * their lengths written as LEB128 in front of them, and the whole deflated by zlib at a high level. Deflating the runs
  * instead of the window with its zeros is ten times faster, because there is a tenth of the bytes to look at.
  * zlib, because its output for given bytes has not changed in twenty years: the index stays reproducible.
@@ -12,10 +12,10 @@
 #include "base/mem.h"
 
 enum {
-        GAP_MIN = 5,                              /* zeros that end a run */
-        RUNS_MAX = DECODE_WINDOW / GAP_MIN + 2,   /* more cannot be in a window */
+        GAP_MIN = 3,                                  /* zeros that end a run */
+        RUNS_MAX = DECODE_WINDOW / GAP_MIN + 2,       /* more cannot be in a window */
         PLAIN_MAX = DECODE_WINDOW + 6 * RUNS_MAX + 4, /* bytes before deflating, at most */
-        LEVEL = 8,
+        LEVEL = 9,
 };
 
 struct window_packer {

@@ -4,8 +4,15 @@
  * not there too; ENOSYS for open and opendir, which a kernel that knows it takes as "all is well, keep the pages, do not
  * ask again"; directories listed with attributes. After that a walk over what was seen before asks us nothing.
  *
+ * What was tried and left out: the kernel's read-ahead of 128 KiB raised to 1 MiB (a quarter of the requests, no less time,
+ * and each page fault of a program would fetch 1 MiB around it; the span cache reads ahead by itself), splice (nothing, as
+ * the bytes are in our memory), readdirplus always (twice as slow for a cold find, no faster for du).
+ *
  * The mount is read-only, so the requests that change something arrive only after somebody remounted it "rw". They are
  * refused all the same.
+ *
+ * POSIX ACLs are the kernel's business where it checks permissions: it asks for them, keeps them, enforces them. That is
+ * only asked of it when the tree has some, as it costs a request for each inode that somebody else than its owner uses.
  *
  * Some extended attributes are ours, answered when asked by name and never listed, so that copies do not carry them away:
  *   user.imagefs.layer        digest of the layer that a file's content came from
@@ -142,7 +149,7 @@ static void init(void *userdata, struct fuse_conn_info *conn)
         struct fuse_server *server = userdata;
         unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
                           FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPORT_SUPPORT |
-                          FUSE_CAP_ASYNC_DIO | (server->acl ? FUSE_CAP_POSIX_ACL : 0);
+                          FUSE_CAP_ASYNC_DIO | (server->checks && server->has_acls ? FUSE_CAP_POSIX_ACL : 0);
         conn->want = conn->capable & wanted;
         conn->max_background = 64;
         conn->congestion_threshold = 48;
@@ -515,6 +522,23 @@ static bool own_xattr(const struct fuse_server *server, uint32_t ino, const char
         return true;
 }
 
+static bool is_acl(const char *name)
+{
+        return strncmp(name, "system.posix_acl_", 17) == 0;
+}
+
+static bool is_label(const char *name)
+{
+        return strcmp(name, "security.selinux") == 0;
+}
+
+/* "Not supported" is what makes "ls -l" ask once a mount instead of once a file, so it is the answer for attributes of a
+ * kind that the whole tree has none of. */
+static bool unsupported(const struct fuse_server *server, const char *name)
+{
+        return (!server->has_acls && is_acl(name)) || (!server->has_labels && is_label(name));
+}
+
 static void getxattr_(fuse_req_t req, fuse_ino_t number, const char *name, size_t size)
 {
         const struct fuse_server *server = enter(req, FUSE_COUNT_GETXATTR);
@@ -537,7 +561,7 @@ static void getxattr_(fuse_req_t req, fuse_ino_t number, const char *name, size_
                         return;
                 }
         }
-        fuse_reply_err(req, ENODATA);
+        fuse_reply_err(req, unsupported(server, name) ? EOPNOTSUPP : ENODATA);
 }
 
 static void listxattr_(fuse_req_t req, fuse_ino_t number, size_t size)
@@ -643,9 +667,25 @@ const struct fuse_lowlevel_ops fuse_server_ops = {
         .copy_file_range = copy_range,
 };
 
+/* Which kinds of attributes are there at all? Few inodes have any, so this is a walk over counts: nanoseconds an inode. */
+static void note_xattrs(struct fuse_server *server)
+{
+        const struct tree *t = server->tree;
+        for (uint32_t ino = TREE_ROOT; tree_valid(t, ino); ino++) {
+                uint32_t count = tree_xattr_count(t, ino);
+                for (uint32_t i = 0; i < count; i++) {
+                        struct index_xattr x;
+                        tree_xattr(t, ino, i, &x);
+                        server->has_acls |= is_acl(x.name);
+                        server->has_labels |= is_label(x.name);
+                }
+        }
+}
+
 void fuse_server_init(struct fuse_server *server, struct image *image)
 {
         *server = (struct fuse_server){.image = image, .tree = image_tree(image), .warned_s = -1};
+        note_xattrs(server);
 }
 
 char *fuse_server_counts(const struct fuse_server *server)

@@ -34,10 +34,11 @@ enum fuse_count {
 };
 
 struct fuse_server {
-        struct image *image;      /* borrowed; counts the errors */
-        const struct tree *tree;  /* image_tree(image) */
-        bool acl;                 /* the kernel may enforce POSIX ACLs: only with default_permissions */
-        void (*ready)(void *ctx); /* called once, when the kernel's first message was answered; may be NULL */
+        struct image *image;       /* borrowed; counts the errors */
+        const struct tree *tree;   /* image_tree(image) */
+        bool checks;               /* the kernel checks permissions: then it can enforce ACLs */
+        bool has_acls, has_labels; /* some inode has a POSIX ACL, a security.selinux attribute */
+        void (*ready)(void *ctx);  /* called once, when the kernel's first message was answered; may be NULL */
         void *ready_ctx;
         atomic_bool no_open, no_opendir; /* set by the first message: the kernel stops asking when told ENOSYS */
         _Atomic uint64_t count[FUSE_COUNTS];

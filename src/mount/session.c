@@ -26,8 +26,6 @@
 #include "mount/fuse.h"
 #include "mount/options.h"
 
-enum { READ_AHEAD_KB = 1024 };
-
 struct session {
         char *mountpoint; /* full path */
         char *fsname;     /* NULL: the image's name */
@@ -101,7 +99,7 @@ static void capture_end(struct capture *c, char *text, size_t room)
         pthread_mutex_lock(&words_lock);
         words_wanted = false;
         if (!*text)
-                snprintf(text, room, "%s", words);
+                snprintf(text, room, "%.*s", (int)room - 1, words);
         pthread_mutex_unlock(&words_lock);
 }
 
@@ -143,8 +141,6 @@ void session_free(struct session *s)
 {
         if (!s)
                 return;
-        if (s->fuse)
-                fuse_session_destroy(s->fuse);
         options_done(&s->options);
         free(s->mountpoint);
         free(s->fsname);
@@ -223,23 +219,12 @@ static bool still_there(const struct session *s)
         return mountpoint_find(s->mountpoint, &info) == 1 && info.major == s->major && info.minor == s->minor;
 }
 
-/* The kernel's default is 128 KiB, too little for a network; only root may ask for more, and it does not have to work. */
-static void raise_read_ahead(const struct session *s)
-{
-        char path[80];
-        snprintf(path, sizeof path, "/sys/class/bdi/%u:%u/read_ahead_kb", s->major, s->minor);
-        cleanup(closep) int fd = open(path, O_WRONLY | O_CLOEXEC);
-        if (fd < 0 || dprintf(fd, "%d", READ_AHEAD_KB) < 0)
-                log_debug(LOG_FUSE, "%s: %s", path, strerror(errno));
-}
-
 static void note_mounted(struct session *s)
 {
         struct mountpoint_info info;
         if (mountpoint_find(s->mountpoint, &info) == 1) {
                 s->major = info.major;
                 s->minor = info.minor;
-                raise_read_ahead(s);
         }
         atomic_store(&s->mounted, true);
 }
@@ -309,6 +294,21 @@ static int serve_mounted(struct session *s, struct error *err)
         return 0;
 }
 
+/* libfuse frees its copy of the path only when it unmounts. That must not happen, as what is mounted at the path may be
+ * somebody else's by now; but when the connection is dead it does no more than free. So the device is closed and a broken
+ * pipe put in its place, which looks just like that. */
+static void end_session(struct session *s)
+{
+        int fds[2];
+        if (fuse_session_fd(s->fuse) >= 0 && pipe2(fds, O_CLOEXEC) == 0) {
+                close(fds[0]);
+                if (dup3(fds[1], fuse_session_fd(s->fuse), O_CLOEXEC) >= 0)
+                        fuse_session_unmount(s->fuse);
+                close(fds[1]);
+        }
+        fuse_session_destroy(take(s->fuse));
+}
+
 int session_serve(struct session *s, struct image *image, struct daemon *d, struct error *err)
 {
         if (daemon_stopping(d))
@@ -318,7 +318,7 @@ int session_serve(struct session *s, struct image *image, struct daemon *d, stru
 #endif
         fuse_set_log_func(on_fuse_log);
         fuse_server_init(&s->server, image);
-        s->server.acl = s->options.default_permissions;
+        s->server.checks = s->options.default_permissions;
         s->server.ready = ready;
         s->server.ready_ctx = s;
         s->daemon = d;
@@ -328,6 +328,6 @@ int session_serve(struct session *s, struct image *image, struct daemon *d, stru
                 r = serve_mounted(s, err);
         }
         if (s->fuse)
-                fuse_session_destroy(take(s->fuse));
+                end_session(s);
         return r;
 }

@@ -24,11 +24,6 @@
 
 enum { NAMES_MAX = 300 };
 
-static void buf_donep(struct buf *b)
-{
-        buf_done(b);
-}
-
 /* a member by its key in any case; the exact one first */
 static json_t *member(json_t *obj, const char *key)
 {
@@ -46,6 +41,7 @@ static json_t *member(json_t *obj, const char *key)
 
 /* ---- which image */
 
+/* the full name; free() it. NULL for what is none, with a digest, or when memory is out */
 static char *normalized(const char *name)
 {
         struct reference ref = {0};
@@ -277,43 +273,4 @@ int archive_open(struct files *files, const struct reference *ref, const char *w
                 return error_wrap(err, r, "%s: manifest.json", what);
         r = find_image(images, ref, what, &image, err);
         return r < 0 ? r : open_image(&owned, image, what, ret_source, err);
-}
-
-/* ---- layout or archive? */
-
-/* Is the file there, and does its JSON look like it? 1, 0, or -errno. */
-static int looks_like(struct files *files, const char *path, bool list, struct error *err)
-{
-        cleanup(buf_donep) struct buf text = {.max = SOURCE_MANIFEST_MAX};
-        cleanup(json_freep) json_t *json = NULL;
-        struct error e = {0};
-        int r = files_read(files, path, &text, &e);
-        if (r == -ENOENT || r == -EINVAL || r == -EFBIG || r == -ELOOP || r == -ENOTDIR)
-                return 0;
-        if (r < 0)
-                return error_set(err, r, "%s", e.msg);
-        if (json_parse(buf_str(&text), text.len, &json, NULL) < 0)
-                return 0;
-        return list ? json_is_object(json_array_get(json, 0)) : json_is_object(json);
-}
-
-int source_open_files(struct files *files, const struct reference *ref, const char *what, struct source **ret_source,
-        struct error *err)
-{
-        cleanup(files_closep) struct files *owned = files;
-        switch (ref->transport) {
-        case REFERENCE_OCI:
-        case REFERENCE_OCI_ARCHIVE: return layout_open(take(owned), ref, what, ret_source, err);
-        case REFERENCE_DOCKER_ARCHIVE: return archive_open(take(owned), ref, what, ret_source, err);
-        case REFERENCE_ARCHIVE: break;
-        default: return error_set(err, -ENODATA, "%s: is a plain tar", what);
-        }
-        int r = looks_like(owned, "manifest.json", true, err);
-        if (r > 0)
-                return archive_open(take(owned), ref, what, ret_source, err);
-        if (r == 0)
-                r = looks_like(owned, "oci-layout", false, err);
-        if (r > 0)
-                return layout_open(take(owned), ref, what, ret_source, err);
-        return r < 0 ? r : error_set(err, -ENODATA, "%s: holds neither an OCI layout nor a docker archive", what);
 }

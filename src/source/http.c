@@ -127,6 +127,11 @@ void http_free(struct http *h)
         free(h);
 }
 
+const struct http_options *http_options(const struct http *h)
+{
+        return &h->options;
+}
+
 struct http_counters http_count(struct http *h)
 {
         return (struct http_counters){
@@ -517,13 +522,11 @@ static int certificate_error(struct exchange *x)
 {
         long verify = 0;
         curl_easy_getinfo(x->curl, CURLINFO_SSL_VERIFYRESULT, &verify);
-        const struct http_tls *tls = x->rq->tls;
-        const char *dir = tls && tls->certs_dir ? tls->certs_dir : NULL;
-        if (verify == 0) /* the chain was fine, the name was not */
+        const char *dir = x->rq->tls && x->rq->tls->certs_dir ? x->rq->tls->certs_dir : NULL;
+        if (verify <= 1) /* not one of OpenSSL's verdicts on the chain: that was fine, the name was not */
                 return error_set(x->err, -EPROTO, "TLS: the certificate is not for this host (%s)", x->text);
-        return error_set(x->err, -EPROTO,
-                "TLS: the server's certificate is not trusted (%s); put its authority into %s%s or set SSL_CERT_FILE",
-                x->text, dir ? dir : "/etc/containers/certs.d/HOST[:PORT]", dir ? "/ca.crt" : "/ca.crt");
+        return error_set(x->err, -EPROTO, "TLS: the server's certificate is not trusted (%s)%s%s%s", x->text,
+                dir ? "; put the authority that signed it into " : "", dir ? dir : "", dir ? "/ca.crt" : "");
 }
 
 /* What libcurl says, in our words; sets the answer's flags. */

@@ -31,6 +31,8 @@ struct http_options {
         unsigned tries;            /* 6: how often a request is sent, without progress between */
         unsigned backoff_ms; /* 250: the first wait; each next one is twice as long, up to 8 s, less some chance */
         unsigned retry_after_max_ms; /* 30 s: a server that asks for a longer wait is not waited for */
+        unsigned piece_len;          /* bytes; large blobs come in pieces of this on several connections, whatever the
+                                        speed; for tests. 0: as registry_stream.c finds best */
         unsigned deadline_ms;        /* 60 s: no new try later than this after the last progress */
 };
 
@@ -38,6 +40,9 @@ struct http;
 
 int http_new(const struct http_options *options, struct http **ret_http, struct error *err);
 void http_free(struct http *h);
+
+/** The options with the defaults filled in; borrowed. */
+const struct http_options *http_options(const struct http *h);
 DEFINE_CLEANUP(struct http, http_free);
 
 /** How a server proves who it is, and we who we are. Strings are borrowed; they outlive the requests. */

@@ -205,7 +205,6 @@ static const char *list_names(json_t *entries, struct buf *out)
 {
         json_t *entry;
         size_t i;
-        buf_init(out, NAMES_MAX);
         json_array_foreach(entries, i, entry)
         {
                 const char *name = annotation(entry, "io.containerd.image.name");
@@ -259,7 +258,7 @@ static bool is_one_image(json_t *entries)
 static int choose(json_t *entries, const struct reference *ref, const char *what, json_t *chosen, struct error *err)
 {
         cleanup(json_freep) json_t *found = json_array();
-        struct buf names;
+        cleanup(buf_donep) struct buf names = {.max = NAMES_MAX};
         int r = found ? 0 : -ENOMEM;
         size_t count = json_array_size(entries);
         if (ref->number >= 0) {
@@ -275,26 +274,22 @@ static int choose(json_t *entries, const struct reference *ref, const char *what
                 r = filter(found, ref->name, chosen);
         if (r < 0)
                 return error_nomem(err);
-        if (!json_array_size(chosen) && ref->name)
-                error_set(err, r = -ENOENT, "%s: there is no image \"%.100s\" in it, but: %s", what, ref->name,
-                        list_names(entries, &names));
-        else if (!json_array_size(chosen))
+        if (!json_array_size(chosen) && !ref->name)
                 return error_set(err, -ENOENT, "%s: there is no image in it", what);
-        else if (!ref->name && json_array_size(chosen) > 1 && !is_one_image(chosen))
-                error_set(err, r = -EINVAL, "%s: has several images; say which, as :NAME or :@N: %s", what,
+        if (!json_array_size(chosen))
+                return error_set(err, -ENOENT, "%s: there is no image \"%.100s\" in it, but: %s", what, ref->name,
                         list_names(entries, &names));
-        else
-                return 0;
-        buf_done(&names);
-        return r;
+        if (!ref->name && json_array_size(chosen) > 1 && !is_one_image(chosen))
+                return error_set(err, -EINVAL, "%s: has several images; say which, as :NAME or :@N: %s", what,
+                        list_names(entries, &names));
+        return 0;
 }
 
 /* ---- opening */
 
 static int read_json(struct layout *l, const char *path, size_t max, json_t **ret_json, struct error *err)
 {
-        struct buf text;
-        buf_init(&text, max);
+        cleanup(buf_donep) struct buf text = {.max = max};
         int r = files_read(l->files, path, &text, err);
         if (r == 0)
                 r = json_parse(buf_str(&text), text.len, ret_json, err);
@@ -302,7 +297,6 @@ static int read_json(struct layout *l, const char *path, size_t max, json_t **re
                 json_free(take(*ret_json));
                 r = error_set(err, -EBADMSG, "is not a JSON object");
         }
-        buf_done(&text);
         if (r == -ENOENT)
                 return error_set(err, -ENOENT, "%s: has no %s, so it is not an OCI image layout", l->what, path);
         return r < 0 ? error_wrap(err, r, "%s: %s", l->what, path) : 0;

@@ -64,11 +64,6 @@ void manifest_done(struct manifest *m)
         *m = (struct manifest){0};
 }
 
-static void buf_donep(struct buf *b)
-{
-        buf_done(b);
-}
-
 /* ---- documents */
 
 /* keeping is a courtesy: what was fetched is right whether the store takes it or not */

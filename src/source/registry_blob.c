@@ -23,7 +23,8 @@
 enum {
         PROGRESS_MIN = 256 << 10, /* so many bytes count as getting further */
         SHORT_MIN = 4 << 10,      /* an answer with fewer bytes than asked for, and than this, is a failure */
-        ROUTE_TRIES = 2,          /* how often a refused address is replaced without a byte in between */
+        REFUSALS_MAX = 8,         /* of addresses, without a byte in between, */
+        REFUSAL_FRESH = 4,        /* where one that came from the registry just now counts as so many */
 };
 
 enum route { ROUTE_UNKNOWN, ROUTE_PLAIN, ROUTE_SIGNED };
@@ -53,6 +54,7 @@ struct transfer {
         blob_sink_fn *sink;
         void *ctx;
         int sink_code;       /* the sink's own failure */
+        bool ranges_only;    /* do not pass over bytes of a server without ranges */
         bool asking;         /* this thread finds out the route */
         char *direct;        /* signed address that is used, or NULL; owned */
         uint64_t generation; /* of the route that is used */
@@ -195,6 +197,8 @@ static int begin_whole(struct transfer *t, bool asked, struct http_answer *a, st
                 return wrong_size(t, len, err);
         if (asked)
                 atomic_store(&t->b->blob.sequential, true);
+        if (asked && t->ranges_only)
+                return error_set(err, -EOPNOTSUPP, "the server has no ranges");
         t->skip = t->pos;
         t->answer_end = t->b->blob.size;
         return 0;
@@ -230,6 +234,8 @@ static int on_bytes(void *ctx, const void *data, size_t len)
                 if (t->sink_code < 0)
                         return t->sink_code;
                 t->pos += n;
+                if (t->sink_code > 0)
+                        t->end = t->pos;
         }
         /* when the answer ends here, it is read to its end, which keeps the connection */
         return t->pos == t->end && (n < len || t->answer_end > t->end) ? 1 : 0;
@@ -305,7 +311,8 @@ static int assess(struct transfer *t, int r, uint64_t before, struct http_answer
                         (unsigned long long)t->end);
                 a->transient = true;
         }
-        if (r == 0 && address_refused(a) && !t->foreign_url && t->refusals++ < ROUTE_TRIES) {
+        if (r == 0 && address_refused(a) && !t->foreign_url && t->refusals < REFUSALS_MAX) {
+                t->refusals += t->direct ? 1 : REFUSAL_FRESH;
                 route_forget(t);
                 return 0;
         }
@@ -390,16 +397,27 @@ static int copy_sink(void *ctx, const void *data, size_t len)
 static int op_read(struct blob *blob, void *data, size_t len, uint64_t off, struct error *err)
 {
         struct copy_ctx copy = {data};
-        struct transfer t = {
-                .b = (struct registry_blob *)blob, .pos = off, .end = off + len, .sink = copy_sink, .ctx = &copy};
-        return len == 0 ? 0 : run_places(&t, err);
+        uint64_t pos = off;
+        return registry_blob_push(blob, &pos, off + len, false, copy_sink, &copy, err);
 }
 
-static int op_stream(struct blob *blob, uint64_t off, blob_sink_fn *sink, void *ctx, struct error *err)
+int registry_blob_push(struct blob *blob, uint64_t *pos, uint64_t end, bool ranges_only, blob_sink_fn *sink, void *ctx,
+        struct error *err)
 {
-        struct transfer t = {
-                .b = (struct registry_blob *)blob, .pos = off, .end = blob->size, .sink = sink, .ctx = ctx};
-        return off >= blob->size ? 0 : run_places(&t, err);
+        struct transfer t = {.b = (struct registry_blob *)blob,
+                .pos = *pos,
+                .end = end,
+                .ranges_only = ranges_only,
+                .sink = sink,
+                .ctx = ctx};
+        int r = t.pos >= t.end ? 0 : run_places(&t, err);
+        *pos = t.pos;
+        return r;
+}
+
+struct places *registry_blob_places(struct blob *blob)
+{
+        return ((struct registry_blob *)blob)->places;
 }
 
 static void op_free(struct blob *blob)
@@ -415,7 +433,7 @@ static void op_free(struct blob *blob)
         free(b);
 }
 
-static const struct blob_ops ops = {.read = op_read, .stream = op_stream, .free = op_free};
+static const struct blob_ops ops = {.read = op_read, .stream = registry_stream, .free = op_free};
 
 static int copy_urls(struct registry_blob *b, char *const *urls)
 {

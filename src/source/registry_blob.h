@@ -16,7 +16,8 @@ struct places {
         struct http *http;
         struct repo **repos; /* mirrors in order, then the registry itself */
         size_t count;
-        atomic_size_t good; /* which one worked last */
+        atomic_uint helpers; /* threads that fetch ahead for streams, all blobs together */
+        atomic_size_t good;  /* which one worked last */
 };
 
 struct places *places_ref(struct places *p);
@@ -30,3 +31,16 @@ void places_keep_error(struct error *kept, const struct error *later);
 
 /** Makes no request. A reference to places is taken; the descriptor is copied. */
 int registry_blob_new(struct places *places, const struct descriptor *d, struct blob **ret_blob, struct error *err);
+
+/**
+ * Pushes the bytes [*pos, end) in order into sink, over retries and places; *pos follows. A positive value of the sink means
+ * that it has enough: 0 then. ranges_only: -EOPNOTSUPP from a server that has no ranges, instead of passing over bytes.
+ */
+int registry_blob_push(struct blob *blob, uint64_t *pos, uint64_t end, bool ranges_only, blob_sink_fn *sink, void *ctx,
+        struct error *err);
+
+/** The places of a blob of registry_blob_new(); borrowed. */
+struct places *registry_blob_places(struct blob *blob);
+
+/** Streams [off, size), on several connections where that pays (registry_stream.c). */
+int registry_stream(struct blob *blob, uint64_t off, blob_sink_fn *sink, void *ctx, struct error *err);

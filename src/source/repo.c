@@ -23,6 +23,7 @@ struct repo {
         struct http *http;
         struct auth *auth;
         struct certs certs;
+        char *certs_dir;   /* where an authority for this host belongs */
         char *authorities; /* the system's and those of certs.d; NULL: the system's are enough */
         struct http_tls tls;
         char *name; /* domain/path */
@@ -54,13 +55,18 @@ static int fill(struct repo *r, const struct repo_options *o, struct error *err)
         int rc = certs_find(o->domain, &r->certs, err);
         if (rc < 0)
                 return rc;
+        if (asprintf(&r->certs_dir, "%s%s", r->certs.dir ? r->certs.dir : "/etc/containers/certs.d/",
+                    r->certs.dir ? "" : o->domain) < 0) {
+                r->certs_dir = NULL;
+                return error_nomem(err);
+        }
         if (r->certs.ca_pem && (rc = http_authorities(r->certs.ca_pem, &r->authorities, err)) < 0)
                 return rc;
         r->tls = (struct http_tls){.insecure = o->insecure,
                 .ca_pem = r->authorities,
                 .client_cert = r->certs.client_cert,
                 .client_key = r->certs.client_key,
-                .certs_dir = r->certs.dir};
+                .certs_dir = r->certs_dir};
         r->plain_ok = o->insecure || domain_is_loopback(o->domain);
         struct auth_options ao = {.authfile = o->authfile,
                 .creds = o->creds,
@@ -91,6 +97,7 @@ void repo_free(struct repo *r)
         auth_free(r->auth);
         certs_done(&r->certs);
         free(r->authorities);
+        free(r->certs_dir);
         free(r->name);
         free(r->host);
         free(r->path);
@@ -304,8 +311,7 @@ int repo_status_error(struct repo *r, const char *what, const struct http_answer
                 cleanup(buf_done) struct buf advice;
                 buf_init(&advice, 8192);
                 auth_advice(r->auth, &advice);
-                return error_set(err, -EACCES, "%s: %s: %s: no such repository, or it needs a login; %s", r->name, what,
-                        status, buf_str(&advice));
+                return error_set(err, -EACCES, "%s: %s: %s: %s", r->name, what, status, buf_str(&advice));
         }
         if (a->status == 404 && strcmp(code, "NAME_UNKNOWN") == 0)
                 return error_set(err, -ENOENT, "%s: no such repository in this registry", r->name);

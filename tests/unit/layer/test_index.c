@@ -164,9 +164,11 @@ TEST(each_broken_field_is_refused)
         size_t len;
         sample_index(&d, &len);
         uint64_t entries = get_le64(d + HEADER_SECTIONS + 8);
-        uint64_t strings = get_le64(d + HEADER_SECTIONS + HEADER_SECTION_LEN + 8);
+        uint64_t attrs = get_le64(d + HEADER_SECTIONS + SECTION_ATTRS * HEADER_SECTION_LEN + 8);
+        uint64_t strings = get_le64(d + HEADER_SECTIONS + SECTION_STRINGS * HEADER_SECTION_LEN + 8);
         uint64_t spans = get_le64(d + HEADER_SECTIONS + SECTION_SPANS * HEADER_SECTION_LEN + 8);
         uint64_t passwd = entries + 2 * ENTRY_LEN, sparse = entries + 3 * ENTRY_LEN;
+        uint64_t passwd_attr = attrs + get_le32(d + passwd + ENTRY_ATTR) * ATTR_LEN;
         check_refused(d, len, HEADER_VERSION, "\2\0\0\0", 4, -EOPNOTSUPP);
         check_refused(d, len, HEADER_VERSION, "\0\0\0\0", 4, -EBADMSG);
         check_refused(d, len, HEADER_COMPRESSION, "\3", 1, -EBADMSG);
@@ -174,13 +176,14 @@ TEST(each_broken_field_is_refused)
         check_refused(d, len, HEADER_ENTRIES, "\xff\xff", 2, -EBADMSG);
         check_refused(d, len, HEADER_TAR_SIZE, "\0\1\0", 3, -EBADMSG);
         check_refused(d, len, HEADER_SECTIONS + 16, "\xff\xff\xff\xff\xff\xff\xff\xff", 8, -EBADMSG);
-        check_refused(d, len, passwd + ENTRY_TYPE, "\7", 1, -EBADMSG);
-        check_refused(d, len, passwd + ENTRY_MODE, "\xff\xff", 2, -EBADMSG);
-        check_refused(d, len, passwd + ENTRY_MTIME_NS, "\0\xca\x9a\x3b", 4, -EBADMSG);
+        check_refused(d, len, passwd_attr + ATTR_TYPE, "\7", 1, -EBADMSG);
+        check_refused(d, len, passwd_attr + ATTR_MODE, "\xff\xff", 2, -EBADMSG);
+        check_refused(d, len, passwd_attr + ATTR_MTIME_NS, "\0\xca\x9a\x3b", 4, -EBADMSG);
+        check_refused(d, len, passwd + ENTRY_ATTR, "\x80", 1, -EBADMSG);
         check_refused(d, len, passwd + ENTRY_DIR, "\xff\xff\xff\xff", 4, -EBADMSG);
         check_refused(d, len, passwd + ENTRY_NAME, "\0\0\0\0", 4, -EBADMSG);
         check_refused(d, len, passwd + ENTRY_UOFF, "\xff\xff\xff\xff\xff\xff\xff\xff", 8, -EBADMSG);
-        check_refused(d, len, passwd + ENTRY_XATTR_COUNT, "\3", 1, -EBADMSG);
+        check_refused(d, len, passwd_attr + ATTR_XATTR_COUNT, "\3", 1, -EBADMSG);
         check_refused(d, len, sparse + ENTRY_UOFF, "\3", 1, -EBADMSG);
         check_refused(d, len, sparse + ENTRY_SIZE, "\0\0", 2, -EBADMSG);
         check_refused(d, len, strings + 3 + 2, "a/b", 3, -EBADMSG); /* "etc" as a name */

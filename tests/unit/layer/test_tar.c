@@ -73,6 +73,8 @@ TEST(gnu_times_are_no_prefix)
         /* Go before 1.8 wrote a prefix there */
         tar_build_file(&b, (struct tar_build){.name = "n", .prefix = "usr/share", .format = TAR_BUILD_GNU});
         check_list(&b, "reg \"usr/share/n\" 644 0:0 t=0.000000000 0@512\n");
+        tar_build_file(&b, (struct tar_build){.name = "n", .prefix = "000000000000/usr", .format = TAR_BUILD_GNU});
+        check_list(&b, "reg \"000000000000/usr/n\" 644 0:0 t=0.000000000 0@512\n"); /* one of the two is no time */
         tar_build_file(&b, (struct tar_build){.name = "n", .prefix = "usr/\xc3\xa4", .format = TAR_BUILD_GNU});
         check_list(&b, "reg \"n\" 644 0:0 t=0.000000000 0@512\n");
 }
@@ -194,6 +196,11 @@ TEST(checksum)
         snprintf(b.data + at + 148, 8, "%06o", sum - 3 * 256); /* signed */
         CHECK(tar_block_plausible((uint8_t *)b.data));
         check_list(&b, "reg \"\\xe4\\xf6\\xfc\" 644 0:0 t=0.000000000 0@512\n");
+
+        tar_build_file(&b, (struct tar_build){.name = "\xe4"}); /* the checksum's own field is not part of it */
+        snprintf(b.data + 148, 8, "%06o", (unsigned)strtoul(b.data + 148, NULL, 8) - 256);
+        b.data[155] = '\xff';
+        check_list(&b, "reg \"\\xe4\" 644 0:0 t=0.000000000 0@512\n");
 
         tar_build_file(&b, (struct tar_build){.name = "a"});
         snprintf(b.data + 148, 8, "%7o", (unsigned)strtoul(b.data + 148, NULL, 8)); /* spaces in front, NUL behind */
@@ -357,6 +364,10 @@ TEST(endings)
         tar_build_file(&b, f); /* the last padding is missing */
         b.len = 515;
         CHECK(check_list(&b, one).missing_end);
+
+        tar_build_file(&b, f); /* a part of the second zero block */
+        buf_extend(&b, 512 + 511);
+        check_refused(&b, -EBADMSG, "tar: the stream ends inside its second zero block, at byte 2047");
 
         tar_build_file(&b, f); /* data are missing */
         b.len = 514;

@@ -80,7 +80,7 @@ static void compare_line(char *line, void *ctx)
         cleanup(json_freep) json_t *j = NULL;
         const char *path, *type, *mode = NULL;
         uint64_t uid, gid, size;
-        char want[200];
+        char want[5000];
         bool implicit;
         if (json_parse(line, strlen(line), &j, NULL) < 0) /* a name that is no UTF-8 */
                 return;
@@ -102,6 +102,14 @@ static void compare_line(char *line, void *ctx)
         intmax_t mtime = (intmax_t)json_integer_value(json_object_get(j, "mtime_ns"));
         intmax_t s = mtime / 1000000000 - (mtime % 1000000000 < 0);
         int n = snprintf(want, sizeof want, "%" PRIu64 ":%" PRIu64 " t=%jd.%09jd", uid, gid, s, mtime - s * 1000000000);
+        json_t *rdev = json_object_get(j, "rdev");
+        const char *target = json_string_value(json_object_get(j, "target"));
+        if (target)
+                snprintf(want + n, sizeof want - (size_t)n, " -> %s", target);
+        if (rdev)
+                snprintf(want + n, sizeof want - (size_t)n, " dev %d,%d",
+                        (int)json_integer_value(json_array_get(rdev, 0)),
+                        (int)json_integer_value(json_array_get(rdev, 1)));
         if (strcmp(type, "reg") == 0)
                 snprintf(want + n, sizeof want - (size_t)n, " %" PRIu64 "@", size);
         if (mode)

@@ -68,6 +68,11 @@ TEST(pax_size_rules_the_data)
         PAX(&b, "size", "-1");
         tar_build_header(&b, (struct tar_build){.name = "x"});
         check_refused(&b, -EBADMSG, "negative size");
+        PAX(&b, "size", "5"); /* no remedy for a header that is wrong itself */
+        size_t at = tar_build_file(&b, (struct tar_build){.name = "x", .data = "12345"});
+        memset(b.data + at + 124, 0xff, 12);
+        tar_build_seal(b.data + at);
+        check_refused(&b, -EBADMSG, "negative size");
         PAX(&b, "size", "9223372036854775808");
         tar_build_header(&b, (struct tar_build){.name = "x"});
         check_refused(&b, -EBADMSG, "malformed pax size");
@@ -169,12 +174,13 @@ TEST(pax_records_refused)
                 {"99999999999999999999 a=b\n", 25},
                 {"\0\0\0\0", 4},
                 {"13 path=a\0bc\n", 13},
-                {"13 a\0th=abc\n", 12},
+                {"12 a\0th=abc\n", 12},
                 {"12 uname=\0a\n", 12},
                 {"5     a=\n", 9},
                 {"8 path=x\n", 9},
                 {" 6 a=b\n", 7},
                 {"000000000000005 a=b\n", 20},
+                {"9 path=xx7 ab=c\n", 16},
         };
         for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
                 tar_build_meta(&b, 'x', cases[i].text, cases[i].len);

@@ -58,6 +58,16 @@ TEST(sparse_old_gnu)
         check_list(&b, buf_str(&want));
         buf_done(&want);
 
+        add_old_sparse(&b, map, 25, "6034", 25); /* the last extension block is full */
+        tar_build_header(&b, (struct tar_build){.name = "last"});
+        buf_init(&want, 1 << 20);
+        buf_adds(&want, "reg \"s\" 644 0:0 t=0.000000000 3100@1024 sparse");
+        for (int i = 0; i < 25; i++)
+                buf_addf(&want, " %d+1@%d", i * 100, 1024 + i);
+        buf_adds(&want, "\nreg \"last\" 644 0:0 t=0.000000000 0@2048\n");
+        check_list(&b, buf_str(&want));
+        buf_done(&want);
+
         add_old_sparse(&b, (const char *const[]){"10", "5", "7", "1"}, 2, "2000", 6);
         check_refused(&b, -EBADMSG, "malformed sparse map"); /* overlaps */
         add_old_sparse(&b, (const char *const[]){"1770", "21"}, 1, "2000", 17);
@@ -75,15 +85,32 @@ TEST(sparse_old_gnu)
         check_refused(&b, -EBADMSG, "the stream ends inside this entry, at byte 1536");
 }
 
+TEST(sparse_maps_have_a_ceiling)
+{
+        ARCHIVE(b);
+        size_t entries = TAR_SPARSE_MAX + 1;
+        const char **map = calloc(2 * entries, sizeof *map);
+        CHECK(map);
+        for (size_t i = 0; i < 2 * entries; i++)
+                map[i] = "0";
+        add_old_sparse(&b, map, entries, "6034", 0);
+        check_refused(&b, -EFBIG, "sparse map of more than 1048576 extents");
+        free(map);
+}
+
 TEST(sparse_pax_00)
 {
         ARCHIVE(b);
         PAX(&b, "GNU.sparse.size", "1000", "GNU.sparse.numblocks", "2", "GNU.sparse.offset", "10",
                 "GNU.sparse.numbytes", "2", "GNU.sparse.offset", "500", "GNU.sparse.numbytes", "3");
         tar_build_file(&b, (struct tar_build){.name = "s", .data = "abcde"});
+        PAX(&b, "GNU.sparse.size", "9", "GNU.sparse.numblocks", "1", "GNU.sparse.offset", "1", "GNU.sparse.numbytes",
+                "1");
+        tar_build_file(&b, (struct tar_build){.name = "t", .data = "a"});
         tar_build_header(&b, (struct tar_build){.name = "last"});
         check_list(&b, "reg \"s\" 644 0:0 t=0.000000000 1000@1536 sparse 10+2@1536 500+3@1538\n"
-                       "reg \"last\" 644 0:0 t=0.000000000 0@2560\n");
+                       "reg \"t\" 644 0:0 t=0.000000000 9@3584 sparse 1+1@3584\n"
+                       "reg \"last\" 644 0:0 t=0.000000000 0@4608\n");
         PAX(&b, "GNU.sparse.size", "9", "GNU.sparse.numblocks", "1", "GNU.sparse.numbytes", "2", "GNU.sparse.offset",
                 "1");
         check_refused(&b, -EBADMSG, "not by turns");

@@ -93,6 +93,7 @@ static int finish(void)
         CHECK(waitpid(daemon_pid, &status, 0) == daemon_pid);
         struct mountpoint_info info;
         CHECK_INT(mountpoint_find(dir, &info), 0);
+        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == (code ? 7 : 0));
         return n == 1 ? code : -1;
 }
 
@@ -311,6 +312,7 @@ TEST(xattrs)
         CHECK_INT(getxattr(at("alias"), "user.note", NULL, 0), 5);
         CHECK(getxattr(at("alias"), "user.note", value, 4) < 0 && errno == ERANGE);
         CHECK(getxattr(at("alias"), "user.not", value, sizeof value) < 0 && errno == ENODATA);
+        CHECK(getxattr(at("alias"), "security.selinux", value, sizeof value) < 0 && errno == EOPNOTSUPP);
         CHECK_INT(getxattr(at("alias"), "security.capability", value, sizeof value), 20);
         static const char names[] = "user.note\0security.capability";
         CHECK_INT(listxattr(at("alias"), NULL, 0), sizeof names);

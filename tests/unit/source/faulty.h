@@ -2,6 +2,7 @@
 /* The scripted registry of tests/e2e/faulty_registry.py, started for one test program: an OCI layout with one image
  * `latest` of one large blob is made, served, told how to misbehave, and asked what it saw. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -21,7 +22,10 @@ static struct {
         unsigned registry, storage;
         char *blob;
         struct descriptor layer, config, manifest;
-        struct http *http; /* for the controls */
+        struct http *http;     /* for the controls */
+        bool tls;              /* set before the start: https, with the certificate cert.pem and key.pem of dir */
+        unsigned piece_len;    /* struct http_options */
+        void (*prepare)(void); /* called when dir is there */
 } faulty;
 
 static void faulty_write(const char *name, const void *data, size_t len)
@@ -110,7 +114,11 @@ static void faulty_start(void)
         if (system("python3 -c pass 2>/dev/null") != 0)
                 faulty_skip("no python3");
         faulty_make_layout();
-        char script[300], layout[100];
+        if (faulty.prepare)
+                faulty.prepare();
+        char script[300], layout[100], cert[100], key[100];
+        snprintf(cert, sizeof cert, "%s/cert.pem", faulty.dir);
+        snprintf(key, sizeof key, "%s/key.pem", faulty.dir);
         snprintf(script, sizeof script, "%s/e2e/faulty_registry.py", tests);
         snprintf(layout, sizeof layout, "%s/layout", faulty.dir);
         int in[2], out[2];
@@ -120,14 +128,17 @@ static void faulty_start(void)
                 prctl(PR_SET_PDEATHSIG, SIGTERM);
                 dup2(in[0], 0);
                 dup2(out[1], 1);
-                execlp("python3", "python3", script, "--layout", layout, (char *)NULL);
+                execlp("python3", "python3", script, "--layout", layout, faulty.tls ? "--tls" : NULL, cert, key,
+                        (char *)NULL);
                 _exit(127);
         }
         close(in[0]);
         close(out[1]);
         faulty.hold = in[1];
         FILE *f = fdopen(out[0], "r");
-        CHECK(f && fscanf(f, "{\"registry\": %u, \"storage\": %u}", &faulty.registry, &faulty.storage) == 2);
+        char line[200];
+        CHECK(f && fgets(line, sizeof line, f));
+        CHECK_INT(sscanf(line, "{\"registry\": %u, \"storage\": %u}", &faulty.registry, &faulty.storage), 2);
         fclose(f);
         CHECK_INT(http_new(NULL, &faulty.http, NULL), 0);
         atexit(faulty_stop);
@@ -143,11 +154,17 @@ static int faulty_sink(void *ctx, const void *data, size_t len)
 static json_t *faulty_control(const char *what, const char *post)
 {
         char url[100];
-        snprintf(url, sizeof url, "http://127.0.0.1:%u/_control/%s", faulty.registry, what);
+        snprintf(
+                url, sizeof url, "%s://127.0.0.1:%u/_control/%s", faulty.tls ? "https" : "http", faulty.registry, what);
         struct buf body;
         buf_init(&body, 64 << 20);
-        struct http_request rq = {
-                .method = post ? "POST" : "GET", .url = url, .form = post, .sink = faulty_sink, .ctx = &body};
+        static const struct http_tls insecure = {.insecure = true};
+        struct http_request rq = {.tls = &insecure,
+                .method = post ? "POST" : "GET",
+                .url = url,
+                .form = post,
+                .sink = faulty_sink,
+                .ctx = &body};
         struct http_answer a = {0};
         struct error err = {0};
         if (http_send(faulty.http, &rq, &a, &err) < 0 || a.status != 200)
@@ -185,7 +202,7 @@ static int faulty_count(const char *part, const char *port, int status)
 }
 
 /* A text field of the n-th request with this in the path; copied into a static buffer, "" for null. */
-static const char *faulty_field(const char *part, int n, const char *field)
+static inline const char *faulty_field(const char *part, int n, const char *field)
 {
         static char text[500];
         json_t *json = faulty_control("counts", NULL), *e;
@@ -202,20 +219,29 @@ static const char *faulty_field(const char *part, int n, const char *field)
 }
 
 /* The image as a source, with hardly any waiting. */
-static struct source *faulty_open(const char *image, const char *creds)
+static inline struct source *faulty_open_at(const char *host, const char *image, const char *creds, int tls_verify)
 {
         char text[200], conf[100];
         struct error err = {0};
-        snprintf(text, sizeof text, "127.0.0.1:%u/%s", faulty.registry, image);
+        snprintf(text, sizeof text, "%s:%u/%s", host, faulty.registry, image);
         snprintf(conf, sizeof conf, "%s/registries.conf", faulty.dir);
         struct reference ref = {0};
         if (reference_parse_name(text, &ref, &err) < 0)
                 CHECK_FAIL("%s: %s", text, err.msg);
-        struct http_options http = {.backoff_ms = 2, .stall_ms = 1000, .retry_after_max_ms = 2000, .tries = 4};
-        struct registry_options o = {.tls_verify = -1, .registries_conf = conf, .creds = creds, .http = &http};
+        struct http_options http = {.piece_len = faulty.piece_len,
+                .backoff_ms = 2,
+                .stall_ms = 1000,
+                .retry_after_max_ms = 2000,
+                .tries = 4};
+        struct registry_options o = {.tls_verify = tls_verify, .registries_conf = conf, .creds = creds, .http = &http};
         struct source *source = NULL;
         if (registry_open(&ref, &o, &source, &err) < 0)
                 CHECK_FAIL("%s: %s", text, err.msg);
         reference_done(&ref);
         return source;
+}
+
+static inline struct source *faulty_open(const char *image, const char *creds)
+{
+        return faulty_open_at("127.0.0.1", image, creds, -1);
 }

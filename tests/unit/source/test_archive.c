@@ -238,6 +238,15 @@ TEST(digests_in_names)
         layer_is(s, &m, 1, GZIP, TAR "+gzip");
         manifest_done(&m);
 
+        /* a compressed layer is not read for that: its name is believed until the first pass over it */
+        memory_files_text(&f, b, GZIP " and other bytes");
+        source_close(take(s));
+        CHECK_INT(open_archive(&f, NULL, &s, &err), 0);
+        m = load(s);
+        char got[DIGEST_MAX_TEXT];
+        CHECK_STR(digest_hex(&m.layers[1].descriptor.digest, got), hex(GZIP));
+        manifest_done(&m);
+
         memory_files_text(&f, c, "{\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[]}}");
         refuses(&f, NULL, -EBADMSG, "blobs/sha256");
         memory_files_done(&f);
@@ -328,6 +337,105 @@ TEST(kinds)
         memory_files_text(&f, "manifest.json", "[]");
         memory_files_text(&f, "etc/passwd", "");
         CHECK_INT(open_any(&f, REFERENCE_ARCHIVE, &s, &err), -ENODATA);
+        memory_files_done(&f);
+}
+
+/* adds blobs/sha256/..., and gives its descriptor's fields */
+static void add_blob(struct memory_files *f, const char *text, char fields[200])
+{
+        char path[100];
+        snprintf(path, sizeof path, "blobs/sha256/%s", hex(text));
+        memory_files_text(f, path, text);
+        snprintf(fields, 200, "\"digest\":\"sha256:%s\",\"size\":%zu", hex(text), strlen(text));
+}
+
+/* an image of one layer in both forms, and its manifest's fields */
+static void add_image(struct memory_files *f, const char *architecture, char fields[200], char config_hex[65])
+{
+        char config[500], manifest[900], config_fields[200], layer_fields[200], layer[40];
+        snprintf(layer, sizeof layer, "%s's layer", architecture);
+        snprintf(config, sizeof config,
+                "{\"os\":\"linux\",\"architecture\":\"%s\",\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[\"sha256:%s\"]"
+                "}}",
+                architecture, hex(layer));
+        add_blob(f, layer, layer_fields);
+        add_blob(f, config, config_fields);
+        strcpy(config_hex, hex(config));
+        snprintf(manifest, sizeof manifest, "{\"schemaVersion\":2,\"config\":{%s},\"layers\":[{%s}]}", config_fields,
+                layer_fields);
+        add_blob(f, manifest, fields);
+}
+
+static void hybrid_gives(
+        struct memory_files *f, const char *name, const char *platform, int code, const char *architecture)
+{
+        cleanup(source_closep) struct source *s = NULL;
+        cleanup(store_closep) struct store *store = store_new_null();
+        struct reference ref = wish(name);
+        struct error err = {0};
+        int closed = f->closed;
+        ref.transport = REFERENCE_ARCHIVE;
+        int r = source_open_files(&f->base, &ref, "the file", &s, &err);
+        if (r < 0)
+                CHECK_FAIL("%s", err.msg);
+        CHECK_INT(f->closed, closed);
+        struct manifest_request rq = {.source = s, .store = store};
+        struct manifest m;
+        struct digest top;
+        platform_parse(platform, &rq.platform, NULL);
+        r = manifest_load(&rq, &m, &top, &err);
+        CHECK_INT(r, code);
+        if (r == 0) {
+                CHECK_STR(m.platform.architecture, architecture);
+                manifest_done(&m);
+        }
+        source_close(take(s));
+        CHECK_INT(f->closed, closed + 1);
+}
+
+TEST(hybrids)
+{
+        struct memory_files f = memory_files();
+        char a[200], b[200], a_config[65], b_config[65], text[2000], fields[200];
+        memory_files_text(&f, "oci-layout", "{\"imageLayoutVersion\":\"1.0.0\"}");
+        add_image(&f, "arm64", b, b_config);
+        add_image(&f, "amd64", a, a_config);
+        snprintf(text, sizeof text,
+                "[{\"Config\":\"blobs/sha256/%s\",\"RepoTags\":[\"app:1\"],\"Layers\":[\"blobs/sha256/%s\"]}]",
+                a_config, hex("amd64's layer"));
+        memory_files_text(&f, "manifest.json", text);
+        snprintf(text, sizeof text,
+                "{\"schemaVersion\":2,\"manifests\":[{%s,\"platform\":{\"os\":\"linux\",\"architecture\":\"amd64\"}},"
+                "{%s,\"platform\":{\"os\":\"linux\",\"architecture\":\"arm64\"}}]}",
+                a, b);
+        add_blob(&f, text, fields);
+        snprintf(text, sizeof text,
+                "{\"manifests\":[{\"mediaType\":\"application/vnd.oci.image.index.v1+json\",%s,\"annotations\":{"
+                "\"org.opencontainers.image.ref.name\":\"1\"}}]}",
+                fields);
+        memory_files_text(&f, "index.json", text);
+
+        /* the layout is whole, and knows more platforms */
+        hybrid_gives(&f, "app:1", "linux/amd64", 0, "amd64");
+        hybrid_gives(&f, "app:1", "linux/arm64", 0, "arm64");
+        hybrid_gives(&f, NULL, "linux/arm64", 0, "arm64");
+        hybrid_gives(&f, NULL, "linux/s390x", -EOPNOTSUPP, NULL);
+        hybrid_gives(&f, "@0", "linux/arm64", 0, "amd64"); /* a number means manifest.json's images */
+
+        /* the other platform's config is missing, or its layer: manifest.json alone is right */
+        for (int which = 0; which < 2; which++) {
+                struct memory_files part = f;
+                for (size_t i = 0; i < part.count; i++)
+                        if (strstr(part.list[i].path, which ? hex("arm64's layer") : b_config))
+                                part.list[i].path[0] = 'x';
+                hybrid_gives(&part, "app:1", "linux/arm64", 0, "amd64");
+        }
+
+        /* manifest.json names an image that the layout has under no such name, or has not at all */
+        snprintf(text, sizeof text, "[{\"Config\":\"c\",\"RepoTags\":[\"app:1\"],\"Layers\":[]}]");
+        memory_files_text(&f, "manifest.json", text);
+        memory_files_text(&f, "c", "{\"architecture\":\"other\",\"rootfs\":{\"type\":\"layers\"}}");
+        hybrid_gives(&f, "app:1", "linux/amd64", 0, "other");
         memory_files_done(&f);
 }
 

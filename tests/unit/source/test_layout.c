@@ -15,7 +15,7 @@ static void error_is(const struct error *err, const char *part)
 }
 
 /* adds blobs/sha256/... and gives its descriptor's fields */
-static const char *add(struct memory_files *f, const char *fmt, ...)
+__attribute__((format(printf, 2, 3))) static const char *add(struct memory_files *f, const char *fmt, ...)
 {
         static char fields[16][200];
         static unsigned turn;
@@ -58,7 +58,7 @@ static struct memory_files layout(void)
         return f;
 }
 
-static void set_index(struct memory_files *f, const char *fmt, ...)
+__attribute__((format(printf, 2, 3))) static void set_index(struct memory_files *f, const char *fmt, ...)
 {
         char *entries, *text;
         va_list ap;
@@ -324,7 +324,7 @@ TEST(directory)
         CHECK_INT(files_read(files, "empty", &out, &err), 0);
         CHECK_INT(files_read(files, "file", &out, &err), -EFBIG);
         buf_clear(&out);
-        CHECK_INT(files_read(files, "./sub//../file" + 7, &out, &err), -EINVAL);
+        CHECK_INT(files_read(files, "sub//../file", &out, &err), -EINVAL);
         CHECK_INT(files_read(files, "link", &out, &err), 0);
         CHECK_INT(out.len, 5);
 

@@ -67,7 +67,7 @@ static const struct source_ops fake_ops = {
         .resolve = fake_resolve, .manifest = fake_document, .document = fake_document};
 
 /* adds a document (printf) and gives its descriptor's fields: "digest":..., "size":... */
-static const char *add(struct fake *f, const char *fmt, ...)
+__attribute__((format(printf, 2, 3))) static const char *add(struct fake *f, const char *fmt, ...)
 {
         static char fields[16][200];
         static unsigned turn;
@@ -486,6 +486,10 @@ TEST(first_of_equals_and_zstd_twins)
         loads(&f, "linux/amd64", "linux/first", true);
         add(&f, "{\"schemaVersion\":2,\"manifests\":[%s]}", a);
         loads(&f, "linux/amd64", "linux/zstd", true);
+        entry(b, "linux/386", "", add_image(&f, "linux", "first"));
+        entry(c, "linux/386", "", add_image(&f, "linux", "second"));
+        add(&f, "{\"schemaVersion\":2,\"manifests\":[%s,%s]}", b, c);
+        loads(&f, "linux/amd64", "linux/first", true);
         fake_done(&f);
 }
 
@@ -564,6 +568,17 @@ TEST(nested_indexes)
                         fails(&f, "linux/amd64", -EFBIG, "deep");
                 fake_done(&f);
         }
+}
+
+TEST(search_ends_at_an_exact_match)
+{
+        struct fake f = fake();
+        char a[600], b[600];
+        entry(a, "linux/amd64", "", add_image(&f, "linux", "amd64"));
+        nest(b, "\"digest\":\"" DIGEST_A "\",\"size\":7"); /* is not there */
+        add(&f, "{\"schemaVersion\":2,\"manifests\":[%s,%s]}", a, b);
+        loads(&f, "linux/amd64", "linux/amd64", false);
+        fails(&f, "linux/arm64", -ENOENT, "no " DIGEST_A);
 }
 
 TEST(nested_index_twice_is_searched_once)

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 
+#include "base/log.h"
 #include "unit/source/faulty.h"
 
 struct pile {
@@ -206,8 +207,8 @@ TEST(trouble_that_stays)
                 {"[{\"path\":\"blobs\",\"kind\":\"status\",\"status\":503,\"times\":0}]", -ENETUNREACH, 4, "503"},
                 {"[{\"path\":\"blobs\",\"kind\":\"status\",\"status\":429,\"times\":0}]", -ENETUNREACH, 4,
                         "rate limit"},
-                {"[{\"path\":\"blobs\",\"kind\":\"status\",\"status\":429,\"headers\":{\"Retry-After\":\"3600\"}}]",
-                        -ENETUNREACH, 1, "3600"},
+                {"[{\"path\":\"blobs\",\"kind\":\"status\",\"status\":429,\"headers\":{\"Retry-After\":\"10\"}}]",
+                        -ENETUNREACH, 1, "after 10"},
                 {"[{\"path\":\"blobs\",\"kind\":\"reset\",\"times\":0}]", -ENETUNREACH, 4, "broke"},
                 {"[{\"path\":\"blobs\",\"kind\":\"cut\",\"after\":0,\"times\":0}]", -ENETUNREACH, 4, "broke"},
                 {"[{\"path\":\"blobs\",\"kind\":\"chunked\",\"after\":0,\"times\":0}]", -EBADMSG, 4, "ends early"},
@@ -319,6 +320,7 @@ TEST(storage_that_refuses_for_good)
 
 struct readers {
         struct blob *b;
+        struct source *s;
         atomic_int failed;
 };
 
@@ -383,6 +385,37 @@ TEST(bearer_tokens)
         CHECK(strstr(faulty_field("/token", 0, "query"), "scope=repository:test/app:pull&scope=aws"));
 }
 
+static void *resolver(void *arg)
+{
+        struct readers *r = arg;
+        struct buf out;
+        char *type = NULL;
+        buf_init(&out, SOURCE_MANIFEST_MAX);
+        if (r->s->ops->resolve(r->s, NULL, &out, &type, NULL) != 0)
+                atomic_fetch_add(&r->failed, 1);
+        free(type);
+        buf_done(&out);
+        return NULL;
+}
+
+TEST(one_token_for_all)
+{
+        /* the tokens come late, so that everybody has got a 401 meanwhile */
+        faulty_set("{\"auth\":\"bearer\",\"token_delay\":0.3}", NULL);
+        cleanup(source_closep) struct source *s = faulty_open("test/app", NULL);
+        for (int round = 1; round <= 2; round++) {
+                struct readers r = {.s = s};
+                pthread_t threads[8];
+                for (size_t i = 0; i < ARRAY_LEN(threads); i++)
+                        CHECK_INT(pthread_create(&threads[i], NULL, resolver, &r), 0);
+                for (size_t i = 0; i < ARRAY_LEN(threads); i++)
+                        pthread_join(threads[i], NULL);
+                CHECK_INT(atomic_load(&r.failed), 0);
+                CHECK_INT(faulty_count("/token", NULL, 0), round);
+                json_free(faulty_control("expire", "{}"));
+        }
+}
+
 TEST(logins)
 {
         struct error err = {0};
@@ -401,6 +434,114 @@ TEST(logins)
                 0);
         CHECK_INT(faulty_count("/token", NULL, 0), 2);
         CHECK_STR(faulty_field("/token", 1, "method"), "POST");
+}
+
+/* Writes ~/.docker/config.json with one entry for the registry. */
+static void docker_config(const char *entry)
+{
+        char path[100], text[600];
+        snprintf(path, sizeof path, "%s/.docker", faulty.dir);
+        mkdir(path, 0700);
+        snprintf(text, sizeof text, "{\"auths\":{\"127.0.0.1:%u\":%s}}", faulty.registry, entry);
+        faulty_write(".docker/config.json", text, strlen(text));
+}
+
+TEST(docker_logins)
+{
+        struct error err = {0};
+        faulty_start();
+        docker_config("{\"auth\":\"dXNlcjpwYXNzOndvcmQ=\"}");
+        CHECK_INT(resolve_once("test/app", "{\"auth\":\"basic\"}", NULL, NULL, &err), 0);
+        CHECK_INT(resolve_once("test/app", "{\"auth\":\"bearer\",\"public\":false}", NULL, NULL, &err), 0);
+        CHECK_STR(faulty_field("/token", 0, "auth"), "basic");
+        docker_config("{\"auth\":\"PHRva2VuPjo=\",\"identitytoken\":\"id-token\"}");
+        CHECK_INT(resolve_once("test/app", "{\"auth\":\"bearer\",\"public\":false,\"identity\":\"id-token\"}", NULL,
+                          NULL, &err),
+                0);
+        CHECK_STR(faulty_field("/token", 0, "method"), "POST");
+        CHECK_INT(
+                resolve_once("test/app", "{\"auth\":\"bearer\",\"identity\":\"another\"}", NULL, NULL, &err), -EACCES);
+        CHECK(strstr(err.msg, "config.json") && !strstr(err.msg, "id-token"));
+        docker_config("{\"registrytoken\":\"not-good\"}");
+        CHECK_INT(resolve_once("test/app", "{\"auth\":\"bearer\"}", NULL, NULL, &err), -EACCES);
+        CHECK_INT(faulty_count("/token", NULL, 0), 0);
+        docker_config("{}");
+}
+
+/* The image under a name whose registry has a mirror. */
+static struct source *open_mirrored(const char *conf, const char *creds, struct error *err)
+{
+        char path[100];
+        struct reference ref = {0};
+        faulty_write("mirrors.conf", conf, strlen(conf));
+        snprintf(path, sizeof path, "%s/mirrors.conf", faulty.dir);
+        CHECK_INT(reference_parse_name("test/app", &ref, NULL), 0);
+        struct http_options http = {.backoff_ms = 2, .tries = 3};
+        struct registry_options o = {.tls_verify = -1, .registries_conf = path, .creds = creds, .http = &http};
+        struct source *s = NULL;
+        if (registry_open(&ref, &o, &s, err) < 0)
+                CHECK_FAIL("%s", err->msg);
+        reference_done(&ref);
+        return s;
+}
+
+TEST(mirrors)
+{
+        struct error err = {0};
+        char conf[600];
+        static const char mirror[] = "[[registry]]\nprefix = \"docker.io/test\"\nlocation = \"127.0.0.1:1/none\"\n"
+                                     "[[registry.mirror]]\nlocation = \"127.0.0.1:%u/%s\"\n";
+        faulty_set(NULL, NULL);
+        snprintf(conf, sizeof conf, mirror, faulty.registry, "test");
+        {
+                cleanup(source_closep) struct source *s = open_mirrored(conf, "user:pass:word", &err);
+                cleanup(blob_unrefp) struct blob *b = open_blob(s);
+                CHECK_INT(resolve(s, NULL, NULL), 0);
+                CHECK_INT(read_range(b, 100, 100, NULL), 0);
+        }
+        /* the login is the registry's, not the mirror's */
+        faulty_set("{\"auth\":\"basic\"}", NULL);
+        {
+                cleanup(source_closep) struct source *s = open_mirrored(conf, "user:pass:word", &err);
+                CHECK_INT(resolve(s, NULL, &err), -EACCES); /* which says more than that nobody is at 127.0.0.1:1 */
+                CHECK_STR(faulty_field("/v2/", 0, "auth"), "");
+                CHECK_INT(faulty_count("/v2/", NULL, 0), 1);
+        }
+        /* a mirror that does not have it: the registry itself is asked */
+        snprintf(conf, sizeof conf,
+                "[[registry]]\nprefix = \"docker.io/test\"\nlocation = \"127.0.0.1:%u/test\"\n"
+                "[[registry.mirror]]\nlocation = \"127.0.0.1:1/x\"\n[[registry.mirror]]\nlocation = "
+                "\"127.0.0.1:%u/x\"\n",
+                faulty.registry, faulty.registry);
+        faulty_set(NULL, NULL);
+        {
+                cleanup(source_closep) struct source *s = open_mirrored(conf, NULL, &err);
+                cleanup(blob_unrefp) struct blob *b = open_blob(s);
+                CHECK_INT(resolve(s, NULL, NULL), 0);
+                CHECK_INT(read_range(b, 100, 100, NULL), 0);
+                CHECK_INT(faulty_count("/v2/x/app/", NULL, 404), 1);
+                CHECK_INT(faulty_count("/v2/test/app/", NULL, 0), 2);
+        }
+}
+
+static int warnings;
+
+static void count_warnings(enum log_topic topic, const char *line, void *ctx)
+{
+        (void)ctx;
+        warnings += topic == LOG_WARNING && strstr(line, "repository moves") != NULL;
+}
+
+TEST(warnings_are_shown_once)
+{
+        log_setup(0, count_warnings, NULL);
+        faulty_set(NULL, "[{\"path\":\"/v2/\",\"kind\":\"headers\",\"times\":0,\"headers\":{\"Warning\":\"299 - "
+                         "\\\"repository moves\\\"\"}}]");
+        cleanup(source_closep) struct source *s = faulty_open("test/app", NULL);
+        CHECK_INT(resolve(s, NULL, NULL), 0);
+        CHECK_INT(resolve(s, NULL, NULL), 0);
+        CHECK_INT(warnings, 1);
+        log_setup(0, NULL, NULL);
 }
 
 TEST(token_servers_that_are_not_asked)
@@ -442,4 +583,55 @@ TEST(foreign_layers)
         CHECK_INT(read_range(b, 10, 10, NULL), -ENOENT); /* refused there, too: the registry's word is what counts */
         CHECK_INT(faulty_count("/data/", "storage", 403), 1);
         CHECK_STR(faulty_field("/data/", 0, "auth"), "");
+}
+
+TEST(streams_in_pieces)
+{
+        static const struct {
+                const char *config, *faults;
+                int code;
+        } cases[] = {
+                {NULL, NULL},
+                {"{\"redirect\":true,\"auth\":\"bearer\"}", NULL},
+                {"{\"redirect\":true,\"url_uses\":3}", NULL},
+                {"{\"max_range\":40000}", NULL},
+                {"{\"ranges\":false}", NULL},
+                {NULL, "[{\"path\":\"blobs\",\"skip\":5,\"times\":4,\"kind\":\"noranges\"}]"},
+                {NULL, "[{\"path\":\"blobs\",\"skip\":3,\"times\":3,\"kind\":\"cut\",\"after\":1000}]"},
+                {NULL, "[{\"path\":\"blobs\",\"skip\":3,\"times\":3,\"kind\":\"reset\"}]"},
+                {NULL, "[{\"path\":\"blobs\",\"skip\":9,\"times\":0,\"kind\":\"status\",\"status\":503}]",
+                        -ENETUNREACH},
+                {NULL, "[{\"path\":\"blobs\",\"skip\":9,\"times\":0,\"kind\":\"status\",\"status\":416}]", -EBADMSG},
+        };
+        for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+                struct error err = {0};
+                faulty.piece_len = 100000;
+                int r = stream_once(cases[i].config, cases[i].faults, 5, &err);
+                if (r != cases[i].code)
+                        CHECK_FAIL("%zu: %d %s", i, r, err.msg);
+        }
+        CHECK_INT(stream_once(NULL, NULL, 0, NULL), 0);
+        CHECK_INT(faulty_count("/blobs/", NULL, 206), 31);
+        faulty.piece_len = 0;
+}
+
+static int stop_sink(void *ctx, const void *data, size_t len)
+{
+        (void)data;
+        *(size_t *)ctx += len;
+        return *(size_t *)ctx > 1000000 ? -ENOTBLK : 0;
+}
+
+TEST(sinks_that_give_up)
+{
+        for (int pieces = 0; pieces < 2; pieces++) {
+                faulty_set(NULL, NULL);
+                faulty.piece_len = pieces ? 100000 : 0;
+                cleanup(source_closep) struct source *s = faulty_open("test/app", NULL);
+                cleanup(blob_unrefp) struct blob *b = open_blob(s);
+                size_t seen = 0;
+                CHECK_INT(blob_stream(b, 0, stop_sink, &seen, NULL), -ENOTBLK);
+                CHECK_INT(read_range(b, 0, 1000, NULL), 0);
+        }
+        faulty.piece_len = 0;
 }
