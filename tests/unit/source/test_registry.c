@@ -182,7 +182,7 @@ TEST(trouble_that_passes)
                 {"[{\"path\":\"blobs\",\"kind\":\"range\",\"value\":\"\"}]", 2},
                 {"[{\"path\":\"blobs\",\"kind\":\"range\",\"value\":\"bytes 1000000-1299999/*\"}]", 1},
                 {"[{\"path\":\"blobs\",\"kind\":\"gzip\"}]", 2},
-                {"[{\"path\":\"blobs\",\"kind\":\"stall\",\"after\":1000,\"seconds\":4}]", 2},
+                {"[{\"path\":\"blobs\",\"kind\":\"stall\",\"after\":1000,\"seconds\":600}]", 2},
         };
         for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
                 struct error err = {0};
@@ -613,6 +613,30 @@ TEST(streams_in_pieces)
         CHECK_INT(stream_once(NULL, NULL, 0, NULL), 0);
         CHECK_INT(faulty_count("/blobs/", NULL, 206), 31);
         faulty.piece_len = 0;
+}
+
+static int slow_sink(void *ctx, const void *data, size_t len)
+{
+        struct pile *p = ctx;
+        if (len > 50000)
+                usleep(5000); /* the helpers run ahead */
+        buf_add(&p->bytes, data, len);
+        return 0;
+}
+
+TEST(pieces_wait_for_a_slow_sink)
+{
+        faulty_set(NULL, NULL);
+        faulty.piece_len = 60000;
+        cleanup(source_closep) struct source *s = faulty_open("test/app", NULL);
+        cleanup(blob_unrefp) struct blob *b = open_blob(s);
+        faulty.piece_len = 0;
+        struct pile p;
+        buf_init(&p.bytes, FAULTY_BLOB_LEN);
+        CHECK_INT(blob_stream(b, 0, slow_sink, &p, NULL), 0);
+        CHECK_INT(p.bytes.len, FAULTY_BLOB_LEN);
+        CHECK_MEM(p.bytes.data, faulty.blob, FAULTY_BLOB_LEN);
+        buf_done(&p.bytes);
 }
 
 static int stop_sink(void *ctx, const void *data, size_t len)
