@@ -416,6 +416,87 @@ TEST(one_token_for_all)
         }
 }
 
+struct soak {
+        struct blob *b;
+        unsigned seed;
+        int good, bad, wrong;
+};
+
+static void *soaker(void *arg)
+{
+        struct soak *k = arg;
+        for (int i = 0; i < 40; i++) {
+                char data[9000];
+                size_t len = 1 + (size_t)rand_r(&k->seed) % sizeof data;
+                uint64_t off = (uint64_t)rand_r(&k->seed) % (FAULTY_BLOB_LEN - sizeof data);
+                int r = blob_read_all(k->b, data, len, off, NULL);
+                k->good += r == 0;
+                k->bad += r < 0;
+                k->wrong += r == 0 && memcmp(data, faulty.blob + off, len) != 0;
+        }
+        return NULL;
+}
+
+/* 16 threads; the sums over all of them. */
+static struct soak soak(struct blob *b)
+{
+        struct soak k[16], sum = {0};
+        pthread_t threads[16];
+        for (unsigned i = 0; i < 16; i++) {
+                k[i] = (struct soak){.b = b, .seed = i};
+                CHECK_INT(pthread_create(&threads[i], NULL, soaker, &k[i]), 0);
+        }
+        for (unsigned i = 0; i < 16; i++) {
+                pthread_join(threads[i], NULL);
+                sum.good += k[i].good;
+                sum.bad += k[i].bad;
+                sum.wrong += k[i].wrong;
+        }
+        return sum;
+}
+
+TEST(right_bytes_or_an_error)
+{
+        static const char faults[] =
+                "[{\"path\":\"data\",\"times\":0,\"chance\":0.1,\"kind\":\"status\",\"status\":503},"
+                "{\"path\":\"data\",\"times\":0,\"chance\":0.1,\"kind\":\"status\",\"status\":403},"
+                "{\"path\":\"data\",\"times\":0,\"chance\":0.1,\"kind\":\"cut\",\"after\":1000},"
+                "{\"path\":\"data\",\"times\":0,\"chance\":0.1,\"kind\":\"reset\"},"
+                "{\"path\":\"data\",\"times\":0,\"chance\":0.1,\"kind\":\"short\",\"max\":3000},"
+                "{\"path\":\"data\",\"times\":0,\"chance\":0.1,\"kind\":\"range\",\"value\":\"bytes 0-9/3000007\"},"
+                "{\"path\":\"blobs\",\"times\":0,\"chance\":0.2,\"kind\":\"status\",\"status\":500}]";
+        faulty_set("{\"redirect\":true,\"auth\":\"bearer\"}", faults);
+        cleanup(source_closep) struct source *s = faulty_open("test/app", NULL);
+        cleanup(blob_unrefp) struct blob *b = open_blob(s);
+        struct soak k = soak(b);
+        CHECK_INT(k.wrong, 0);
+        CHECK(k.good > 300);
+        json_free(faulty_control("faults", "[]"));
+        k = soak(b);
+        CHECK_INT(k.wrong, 0);
+        CHECK_INT(k.good, 640);
+}
+
+TEST(documents_that_are_too_long)
+{
+        faulty_set(NULL, NULL);
+        cleanup(source_closep) struct source *s = faulty_open("test/app", NULL);
+        struct error err = {0};
+        struct descriptor d = faulty.manifest;
+        struct buf out;
+        buf_init(&out, SOURCE_MANIFEST_MAX);
+        d.size--;
+        CHECK_INT(s->ops->manifest(s, &d, &out, &err), -EFBIG);
+        d = faulty.config;
+        d.size--;
+        CHECK_INT(s->ops->document(s, &d, &out, &err), -EBADMSG);
+        d.size = (uint64_t)1 << 40;
+        CHECK_INT(s->ops->document(s, &d, &out, &err), -EFBIG);
+        CHECK_INT(s->ops->manifest(s, &d, &out, &err), -EFBIG);
+        CHECK_INT(out.len, 0);
+        buf_done(&out);
+}
+
 TEST(logins)
 {
         struct error err = {0};
