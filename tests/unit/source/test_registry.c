@@ -605,6 +605,24 @@ TEST(mirrors)
         }
 }
 
+TEST(proxies)
+{
+        struct error err = {0};
+        char proxy[60];
+        faulty_set(NULL, NULL);
+        snprintf(proxy, sizeof proxy, "http://127.0.0.1:%u", faulty.registry);
+        setenv("http_proxy", proxy, 1); /* which answers for every host here */
+        cleanup(source_closep) struct source *s = open_mirrored("[[registry]]\nprefix = \"docker.io/test\"\nlocation = "
+                                                                "\"registry.invalid:5000/test\"\ninsecure = true\n",
+                NULL, &err);
+        CHECK_INT(resolve(s, NULL, &err), 0);
+        CHECK_INT(faulty_count("/v2/test/app/", NULL, 0), 1);
+        setenv("http_proxy", "http://127.0.0.1:1", 1); /* which is not asked about this machine */
+        cleanup(source_closep) struct source *local = faulty_open("test/app", NULL);
+        CHECK_INT(resolve(local, NULL, NULL), 0);
+        unsetenv("http_proxy");
+}
+
 static int warnings;
 
 static void count_warnings(enum log_topic topic, const char *line, void *ctx)
