@@ -83,13 +83,8 @@ int decoder_push(struct decoder *d, const void *data, size_t len, struct error *
 /** The blob has ended. -EBADMSG when it ended in the middle. Says the last point, if one is pending. */
 int decoder_finish(struct decoder *d, struct error *err);
 
-<<<<<<< HEAD
-/** Is there a way in, as far as is known by now? false, for good: a zstd stream with a frame larger than DECODE_SPAN_MAX,
- *  whose points are useless; the layer must be unpacked. */
-=======
-/** After decoder_finish(): is there a way in? false: a span is longer than DECODE_SPAN_MAX (a large zstd frame), so that its
- *  points are useless; the layer must be unpacked. */
->>>>>>> wip-inflate
+/** Is there a way in, as far as is known by now? false, for good: a span is longer than DECODE_SPAN_MAX (a large zstd frame),
+ *  so that its points are useless; the layer must be unpacked. */
 bool decoder_seekable(const struct decoder *d);
 
 /** Bytes after the last member that belong to no member and are not zero: ignored, but worth a word. */
