@@ -18,49 +18,49 @@ struct check_test {
 
 static struct check_test *check_first, **check_end = &check_first;
 
-#define TEST(test_name)                                                                                               \
-        static void test_##test_name(void);                                                                           \
-        static struct check_test check_##test_name = {#test_name, test_##test_name, NULL};                            \
-        __attribute__((constructor)) static void check_register_##test_name(void)                                     \
-        {                                                                                                             \
-                *check_end = &check_##test_name;                                                                      \
-                check_end = &check_##test_name.next;                                                                  \
-        }                                                                                                             \
+#define TEST(test_name)                                                                                                \
+        static void test_##test_name(void);                                                                            \
+        static struct check_test check_##test_name = {#test_name, test_##test_name, NULL};                             \
+        __attribute__((constructor)) static void check_register_##test_name(void)                                      \
+        {                                                                                                              \
+                *check_end = &check_##test_name;                                                                       \
+                check_end = &check_##test_name.next;                                                                   \
+        }                                                                                                              \
         static void test_##test_name(void)
 
-#define CHECK_FAIL(...)                                                                                               \
-        do {                                                                                                          \
-                fprintf(stderr, "%s:%d: ", __FILE__, __LINE__);                                                       \
-                fprintf(stderr, __VA_ARGS__);                                                                         \
-                fputc('\n', stderr);                                                                                  \
-                exit(1);                                                                                              \
+#define CHECK_FAIL(...)                                                                                                \
+        do {                                                                                                           \
+                fprintf(stderr, "%s:%d: ", __FILE__, __LINE__);                                                        \
+                fprintf(stderr, __VA_ARGS__);                                                                          \
+                fputc('\n', stderr);                                                                                   \
+                exit(1);                                                                                               \
         } while (0)
 
-#define CHECK(condition)                                                                                              \
-        do {                                                                                                          \
-                if (!(condition))                                                                                     \
-                        CHECK_FAIL("CHECK(%s)", #condition);                                                          \
+#define CHECK(condition)                                                                                               \
+        do {                                                                                                           \
+                if (!(condition))                                                                                      \
+                        CHECK_FAIL("CHECK(%s)", #condition);                                                           \
         } while (0)
 
 /** Integers of any type. */
-#define CHECK_INT(got, want)                                                                                          \
-        do {                                                                                                          \
-                intmax_t check_got_ = (intmax_t)(got), check_want_ = (intmax_t)(want);                                \
-                if (check_got_ != check_want_)                                                                        \
-                        CHECK_FAIL("%s is %" PRIdMAX ", not %" PRIdMAX, #got, check_got_, check_want_);               \
+#define CHECK_INT(got, want)                                                                                           \
+        do {                                                                                                           \
+                intmax_t check_got_ = (intmax_t)(got), check_want_ = (intmax_t)(want);                                 \
+                if (check_got_ != check_want_)                                                                         \
+                        CHECK_FAIL("%s is %" PRIdMAX ", not %" PRIdMAX, #got, check_got_, check_want_);                \
         } while (0)
 
-#define CHECK_STR(got, want)                                                                                          \
-        do {                                                                                                          \
-                const char *check_got_ = (got), *check_want_ = (want);                                                \
-                if (!check_got_ || strcmp(check_got_, check_want_) != 0)                                              \
-                        CHECK_FAIL("%s is \"%s\", not \"%s\"", #got, check_got_ ? check_got_ : "(null)", check_want_);  \
+#define CHECK_STR(got, want)                                                                                           \
+        do {                                                                                                           \
+                const char *check_got_ = (got), *check_want_ = (want);                                                 \
+                if (!check_got_ || strcmp(check_got_, check_want_) != 0)                                               \
+                        CHECK_FAIL("%s is \"%s\", not \"%s\"", #got, check_got_ ? check_got_ : "(null)", check_want_); \
         } while (0)
 
-#define CHECK_MEM(got, want, len)                                                                                     \
-        do {                                                                                                          \
-                if (memcmp(got, want, len) != 0)                                                                      \
-                        CHECK_FAIL("%s differs from %s", #got, #want);                                                \
+#define CHECK_MEM(got, want, len)                                                                                      \
+        do {                                                                                                           \
+                if (memcmp(got, want, len) != 0)                                                                       \
+                        CHECK_FAIL("%s differs from %s", #got, #want);                                                 \
         } while (0)
 
 int main(int argc, char **argv)

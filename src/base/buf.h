@@ -22,6 +22,12 @@ struct buf {
 void buf_init(struct buf *b, size_t max);
 void buf_done(struct buf *b);
 
+/** For cleanup(): `cleanup(buf_donep) struct buf b = {.max = CEILING};` */
+static inline void buf_donep(struct buf *b)
+{
+        buf_done(b);
+}
+
 void buf_add(struct buf *b, const void *data, size_t len);
 void buf_adds(struct buf *b, const char *s);
 void buf_addc(struct buf *b, char c);

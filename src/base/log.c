@@ -42,8 +42,12 @@ int log_parse_topics(const char *words, unsigned *ret_topics)
                 const char *word;
                 unsigned bits;
         } topics[] = {
-                {"http", LOG_HTTP}, {"cache", LOG_CACHE}, {"layer", LOG_LAYER},
-                {"tree", LOG_TREE}, {"fuse", LOG_FUSE},   {"auth", LOG_AUTH},
+                {"http", LOG_HTTP},
+                {"cache", LOG_CACHE},
+                {"layer", LOG_LAYER},
+                {"tree", LOG_TREE},
+                {"fuse", LOG_FUSE},
+                {"auth", LOG_AUTH},
                 {"all", LOG_HTTP | LOG_CACHE | LOG_LAYER | LOG_TREE | LOG_FUSE | LOG_AUTH | LOG_NOTICE},
         };
         unsigned bits = 0;

@@ -27,10 +27,10 @@ bool log_on(enum log_topic topic);
 void log_line(enum log_topic topic, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /** Is evaluated lazily: the arguments cost nothing when the topic is off. */
-#define log_debug(topic, ...)                                                                                         \
-        do {                                                                                                          \
-                if (log_on(topic))                                                                                    \
-                        log_line(topic, __VA_ARGS__);                                                                 \
+#define log_debug(topic, ...)                                                                                          \
+        do {                                                                                                           \
+                if (log_on(topic))                                                                                     \
+                        log_line(topic, __VA_ARGS__);                                                                  \
         } while (0)
 #define log_notice(...)  log_debug(LOG_NOTICE, __VA_ARGS__)
 #define log_warning(...) log_line(LOG_WARNING, __VA_ARGS__)

@@ -13,11 +13,11 @@
 #define cleanup(fn) __attribute__((cleanup(fn)))
 
 /** The value of the variable, which is NULL afterwards: ownership leaves the scope. */
-#define take(p)                                                                                                       \
-        ({                                                                                                            \
-                __typeof__(p) take_value_ = (p);                                                                      \
-                (p) = NULL;                                                                                           \
-                take_value_;                                                                                          \
+#define take(p)                                                                                                        \
+        ({                                                                                                             \
+                __typeof__(p) take_value_ = (p);                                                                       \
+                (p) = NULL;                                                                                            \
+                take_value_;                                                                                           \
         })
 
 /** The same for a file descriptor; what stays behind is -1. */
@@ -43,26 +43,26 @@ static inline void closep(int *fd)
 }
 
 /** For a destructor `void thing_free(struct thing *)`: defines thing_freep() for use with cleanup(). */
-#define DEFINE_CLEANUP(type, destructor)                                                                              \
-        static inline void destructor##p(type **p)                                                                    \
-        {                                                                                                             \
-                destructor(*p);                                                                                       \
-                *p = NULL;                                                                                            \
-        }                                                                                                             \
+#define DEFINE_CLEANUP(type, destructor)                                                                               \
+        static inline void destructor##p(type **p)                                                                     \
+        {                                                                                                              \
+                destructor(*p);                                                                                        \
+                *p = NULL;                                                                                             \
+        }                                                                                                              \
         _Static_assert(1, "")
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
-#define MIN(a, b)                                                                                                     \
-        ({                                                                                                            \
-                __typeof__(a) min_a_ = (a);                                                                           \
-                __typeof__(b) min_b_ = (b);                                                                           \
-                min_a_ < min_b_ ? min_a_ : min_b_;                                                                    \
+#define MIN(a, b)                                                                                                      \
+        ({                                                                                                             \
+                __typeof__(a) min_a_ = (a);                                                                            \
+                __typeof__(b) min_b_ = (b);                                                                            \
+                min_a_ < min_b_ ? min_a_ : min_b_;                                                                     \
         })
-#define MAX(a, b)                                                                                                     \
-        ({                                                                                                            \
-                __typeof__(a) max_a_ = (a);                                                                           \
-                __typeof__(b) max_b_ = (b);                                                                           \
-                max_a_ > max_b_ ? max_a_ : max_b_;                                                                    \
+#define MAX(a, b)                                                                                                      \
+        ({                                                                                                             \
+                __typeof__(a) max_a_ = (a);                                                                            \
+                __typeof__(b) max_b_ = (b);                                                                            \
+                max_a_ > max_b_ ? max_a_ : max_b_;                                                                     \
         })
 
 /** true when the sum or product fits; *ret is written only then. */

@@ -9,8 +9,10 @@
  * them. A failure goes to those who waited for it, because a registry that is away must not make sixteen readers time out
  * one after the other; whoever comes later tries again.
  *
- * A slow blob that is sequential is streamed by one thread; the others look at the store as chunks come in. What passes is
- * kept in the store, or in a spill file when the store takes nothing. If not even that has room, each miss streams again.
+ * A slow blob that is sequential is streamed by a thread of its own, so that who needed its beginning does not wait for
+ * its end. Whoever started it has what it wants put into its buffer as it passes; the others look at the store as chunks
+ * come in. What passes is kept in the store, or in a spill file when the store takes nothing. If not even that has room,
+ * each miss streams again. A stream in which a chunk was wrong is done once more. Closing ends it at its next bytes.
  *
  * Lock order: cached->lock, then the store's own. The lock is held to look at one byte of the map, not during I/O of data.
  */
@@ -25,18 +27,24 @@
 
 enum { FILL_THREADS = 2 };
 
-/* a fetch under way; first, count and the place in memory are constant */
+/* a fetch under way */
 struct run {
         struct run *next;      /* under cached->lock, as long as it is listed */
         unsigned refs;         /* under cached->lock: the fetcher and those who wait */
-        uint64_t first, count; /* chunks */
+        uint64_t first, count; /* chunks; constant, as the three below */
         uint64_t off, len;     /* bytes in the blob */
         bool stream;           /* the slow blob is streamed: all chunks, no buffer; look at the store */
-        bool over;             /* under cached->lock; what follows is constant from then on */
-        int code;              /* 0, or why chunks are not good */
-        struct error err;
-        uint8_t *data; /* len bytes; NULL for a stream */
-        bool *good;    /* per chunk: verified */
+
+        bool over;        /* under cached->lock; the four below are the fetcher's until then, and constant afterwards */
+        int code;         /* 0, or why chunks are not good */
+        struct error err; /* the same in words */
+        uint8_t *data;    /* len bytes; NULL for a stream */
+        bool *good;       /* per chunk: verified */
+
+        struct wanted *want;   /* of a stream, under cached->lock: what its starter waits for, NULL when it left */
+        struct cached *cached; /* of a stream: constant, as the two below */
+        pthread_t before;      /* the thread of the stream before */
+        bool joins;            /* is there one to join? */
 };
 
 struct cached {
@@ -50,6 +58,9 @@ struct cached {
         pthread_mutex_t lock;
         pthread_cond_t progress; /* a run is over, or a chunk of a stream was kept */
         struct run *runs;        /* under lock: those under way */
+        pthread_t streamer;      /* under lock: the thread of the last stream, if there is one to join */
+        bool has_streamer;       /* under lock */
+        atomic_bool closing;     /* a stream under way shall end */
 };
 
 /* ---- the table ---- */
@@ -179,6 +190,9 @@ void cached_close(struct cached *c)
 {
         if (!c)
                 return;
+        atomic_store(&c->closing, true);
+        if (c->has_streamer)
+                pthread_join(c->streamer, NULL);
         store_blob_close(c->kept);
         store_blob_close(atomic_load(&c->spill));
         blob_unref(c->slow);
@@ -244,9 +258,9 @@ static int run_new(struct cached *c, uint64_t i, uint64_t end, struct run **ret_
         return 0;
 }
 
+/* under lock */
 static void run_end(struct cached *c, struct run *run, int code)
 {
-        pthread_mutex_lock(&c->lock);
         struct run **at = &c->runs;
         while (*at != run)
                 at = &(*at)->next;
@@ -254,7 +268,6 @@ static void run_end(struct cached *c, struct run *run, int code)
         run->code = code;
         run->over = true;
         pthread_cond_broadcast(&c->progress);
-        pthread_mutex_unlock(&c->lock);
 }
 
 /* a chunk that came wrong. It is read beside the run: what it shares with a neighbour that was right must stay so */
@@ -314,7 +327,7 @@ struct wanted {
 
 struct pass {
         struct cached *c;
-        struct wanted *want;
+        struct run *run;
         uint64_t pos; /* of the stream */
         uint64_t i;   /* the chunk that is being collected */
         struct chunk chunk;
@@ -322,7 +335,6 @@ struct pass {
         size_t room;
         uint64_t have;
         uint8_t last; /* byte of the chunk before */
-        bool wrong;   /* a chunk that is wanted came wrong */
         struct error err;
 };
 
@@ -341,28 +353,34 @@ static int pass_chunk_begin(struct pass *p)
         return 0;
 }
 
+/* under lock: does the starter of the stream still wait for chunk i? */
+static struct wanted *lacking(const struct run *run, uint64_t i)
+{
+        struct wanted *w = run->want;
+        return w && i >= w->first && i - w->first < w->count && !w->done[i - w->first] ? w : NULL;
+}
+
 static void pass_chunk_end(struct pass *p)
 {
         struct cached *c = p->c;
-        struct wanted *w = p->want;
-        bool mine = p->i >= w->first && p->i - w->first < w->count;
-        bool lacking = mine && !w->done[p->i - w->first];
-        if (!lacking && present(c, p->i))
+        pthread_mutex_lock(&c->lock);
+        bool needed = lacking(p->run, p->i);
+        pthread_mutex_unlock(&c->lock);
+        if (!needed && present(c, p->i))
                 return;
         if (!verify(&p->chunk, p->data)) {
-                if (mine)
-                        p->wrong = true;
-                if (mine || !p->err.code)
+                if (!p->err.code)
                         name_chunk(c, &p->chunk, -EBADMSG, &p->err, "the source gives wrong bytes");
                 return;
         }
-        if (lacking) {
+        keep(c, p->i, &p->chunk, p->data);
+        pthread_mutex_lock(&c->lock);
+        struct wanted *w = lacking(p->run, p->i);
+        if (w) {
                 if (w->data)
                         memcpy(w->data + (p->chunk.off - w->off), p->data, (size_t)p->chunk.len);
                 w->done[p->i - w->first] = true;
         }
-        keep(c, p->i, &p->chunk, p->data);
-        pthread_mutex_lock(&c->lock);
         pthread_cond_broadcast(&c->progress);
         pthread_mutex_unlock(&c->lock);
 }
@@ -391,6 +409,8 @@ static int pass_sink(void *ctx, const void *data, size_t len)
 {
         struct pass *p = ctx;
         const uint8_t *at = data;
+        if (atomic_load(&p->c->closing))
+                return error_set(&p->err, -ECANCELED, "the blob was closed");
         while (p->i < p->c->table.count) {
                 uint64_t need = p->chunk.off + p->have;
                 if (need < p->pos)
@@ -416,36 +436,70 @@ static int pass_sink(void *ctx, const void *data, size_t len)
         return 0;
 }
 
-static int stream_once(struct cached *c, struct wanted *want, bool *ret_wrong, struct error *err)
+static int stream_once(struct cached *c, struct run *run)
 {
-        struct pass p = {.c = c, .want = want};
-        struct error err_stream = {0};
+        struct pass p = {.c = c, .run = run};
+        run->err = (struct error){0};
         int r = c->table.count ? pass_chunk_begin(&p) : 0;
         if (r == 0)
-                r = blob_stream(c->slow, 0, pass_sink, &p, &err_stream);
+                r = blob_stream(c->slow, 0, pass_sink, &p, &run->err);
         if (r == 0)
                 r = pass_sink(&p, "", 0); /* empty chunks at the very end */
         if (r == 0 && p.i < c->table.count)
                 r = name_chunk(c, &p.chunk, -EBADMSG, &p.err, "the stream ended before");
         free(p.data);
-        *ret_wrong = p.wrong;
-        if (r < 0 && err)
-                *err = err_stream.code ? err_stream : p.err;
-        else if (p.err.code && err)
-                *err = p.err;
+        if (!run->err.code)
+                run->err = p.err;
         return r < 0 ? r : p.err.code;
 }
 
-static int run_stream(struct cached *c, struct run *run, struct wanted *want)
+/* the thread of a stream */
+static void *stream_work(void *arg)
 {
-        bool wrong = false;
+        struct run *run = arg;
+        struct cached *c = run->cached;
+        if (run->joins)
+                pthread_join(run->before, NULL); /* it is over already: there is one stream at a time */
         need_spill(c);
-        int r = stream_once(c, want, &wrong, &run->err);
-        if (wrong) {
-                run->err = (struct error){0};
-                r = stream_once(c, want, &wrong, &run->err);
+        int r = stream_once(c, run);
+        if (r == -EBADMSG)
+                r = stream_once(c, run);
+        pthread_mutex_lock(&c->lock);
+        run_end(c, run, r);
+        run_unref(run);
+        pthread_mutex_unlock(&c->lock);
+        return NULL;
+}
+
+/* under lock, which is left for a while; waits until all that is wanted came, or the stream is over */
+static bool run_stream(struct cached *c, struct run *run, struct wanted *want)
+{
+        sigset_t all, before; /* signals are for the threads that handle them */
+        pthread_t thread;
+        run->refs++;
+        run->want = want;
+        run->cached = c;
+        run->joins = c->has_streamer;
+        run->before = c->streamer;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        c->has_streamer = pthread_create(&thread, NULL, stream_work, run) == 0;
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        if (c->has_streamer) {
+                c->streamer = thread;
+        } else {
+                pthread_mutex_unlock(&c->lock);
+                stream_work(run);
+                pthread_mutex_lock(&c->lock);
         }
-        return r;
+        for (uint64_t k = 0; k < want->count && !run->over;) {
+                if (want->done[k])
+                        k++;
+                else
+                        pthread_cond_wait(&c->progress, &c->lock);
+        }
+        run->want = NULL;
+        return run->over;
 }
 
 /* ---- reading ---- */
@@ -488,7 +542,7 @@ static int settle(struct cached *c, const struct run *run, struct wanted *w, uin
                 return 0;
         if (!mine && (run->code == 0 || private_failure(run->code)))
                 return 0; /* 0: streamed, but kept nowhere */
-        if (mine && !run->stream && atomic_load(&c->slow->sequential))
+        if (!run->stream && atomic_load(&c->slow->sequential))
                 return 0; /* ranges turned out not to be had */
         return pass_on(run, err);
 }
@@ -511,24 +565,26 @@ static int get_missing(struct cached *c, struct wanted *w, uint64_t i, bool seen
         int r = 0;
         if (run) {
                 over = wait_run(c, run, i, seen_bad);
-        } else if (present(c, i) && !seen_bad) {
-                pthread_mutex_unlock(&c->lock);
-                return 0; /* somebody was faster */
-        } else {
+        } else if (seen_bad || !present(c, i)) { /* else somebody was faster */
                 r = run_new(c, i, w->first + w->count, &run, err);
                 mine = r == 0;
         }
-        pthread_mutex_unlock(&c->lock);
-        if (r < 0)
-                return r;
-        if (mine) {
-                r = run->stream ? run_stream(c, run, w) : run_fetch(c, run);
+        if (mine && run->stream) {
+                over = run_stream(c, run, w);
+        } else if (mine) {
+                pthread_mutex_unlock(&c->lock);
+                r = run_fetch(c, run);
+                pthread_mutex_lock(&c->lock);
                 run_end(c, run, r);
+                r = 0;
         }
-        if (over)
-                r = settle(c, run, w, i, mine, err);
-        pthread_mutex_lock(&c->lock);
-        run_unref(run);
+        if (run) {
+                pthread_mutex_unlock(&c->lock);
+                if (over)
+                        r = settle(c, run, w, i, mine, err);
+                pthread_mutex_lock(&c->lock);
+                run_unref(run);
+        }
         pthread_mutex_unlock(&c->lock);
         return r;
 }
@@ -597,7 +653,15 @@ static uint64_t fill_take(struct fill *f, uint64_t *ret_first, uint64_t *ret_max
         return f->next - first;
 }
 
-/* what is there is hashed as well: afterwards the source may be gone for ever */
+static int not_kept(struct cached *c, struct error *err)
+{
+        char text[DIGEST_MAX_TEXT];
+        return error_set(err, -ENOSPC, "%s: the cache does not keep all of it; see --cache-size and --cache-dir",
+                digest_format(&c->digest, text));
+}
+
+/* What is there is hashed as well: afterwards the source may be gone for ever. What came and was not kept ends it, rather
+ * than all being fetched in vain. */
 static int fill_piece(struct cached *c, uint64_t first, uint64_t count, uint64_t max, struct error *err)
 {
         struct wanted w = {.first = first, .count = count};
@@ -610,8 +674,11 @@ static int fill_piece(struct cached *c, uint64_t first, uint64_t count, uint64_t
         if (!scratch || !done)
                 return error_nomem(err);
         w.done = done;
-        for (uint64_t i = first; r == 0 && i < first + count; i++)
+        for (uint64_t i = first; r == 0 && i < first + count; i++) {
                 r = get_one(c, &w, i, scratch, err);
+                if (r == 0 && (!c->kept || !store_blob_has(c->kept, i)))
+                        r = not_kept(c, err);
+        }
         return r;
 }
 
@@ -638,6 +705,8 @@ static void *fill_work(void *arg)
 int cached_fill(struct cached *c, struct error *err)
 {
         struct fill f = {.c = c};
+        if (!c->kept)
+                return not_kept(c, err);
         pthread_t helper[FILL_THREADS - 1];
         size_t helpers = 0;
         pthread_mutex_init(&f.lock, NULL);
@@ -656,11 +725,7 @@ int cached_fill(struct cached *c, struct error *err)
                         *err = f.err;
                 return f.code;
         }
-        char text[DIGEST_MAX_TEXT];
-        if (!cached_complete(c))
-                return error_set(err, -ENOSPC, "%s: the cache did not keep all of it; see --cache-size and --cache-dir",
-                        digest_format(&c->digest, text));
-        return 0;
+        return cached_complete(c) ? 0 : not_kept(c, err);
 }
 
 bool cached_complete(struct cached *c)

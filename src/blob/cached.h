@@ -10,7 +10,8 @@
  *   chunk i:   [off_i, off_i + len_i)       off_(i+1) is off_i + len_i, or that minus 1
  *
  * A missing run of chunks is read from the slow blob as one range. A slow blob that is `sequential` is streamed once from
- * its start instead, and every chunk that passes is kept, in the store or in an unlinked temporary file.
+ * its start instead, by a thread of its own, and every chunk that passes is kept, in the store or in an unlinked temporary
+ * file; a reader goes on as soon as what it wants has passed.
  */
 #include <stdint.h>
 
@@ -42,6 +43,8 @@ struct cached;
  */
 int cached_open(struct blob *slow, struct store *store, const struct digest *d, uint64_t size,
         const struct chunk_table *table, struct cached **ret_cached, struct error *err);
+
+/** Nobody may be reading. A stream under way is ended, which takes as long as the slow blob's next bytes. */
 void cached_close(struct cached *c);
 DEFINE_CLEANUP(struct cached, cached_close);
 
@@ -52,7 +55,8 @@ DEFINE_CLEANUP(struct cached, cached_close);
  */
 int cached_read(struct cached *c, uint64_t first, uint64_t count, void *data, struct error *err);
 
-/** Fetches every chunk that is not present (in runs), so that the store holds all: `imagefs pull`. */
+/** Fetches every chunk that is not present (in runs) and hashes those that are, so that the store holds all: `imagefs pull`.
+ *  Without a slow blob it only checks (-ENOENT: something is missing or wrong). -ENOSPC: the store does not keep it. */
 int cached_fill(struct cached *c, struct error *err);
 
 /** Are all chunks present in the store, as far as its map says? */

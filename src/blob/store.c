@@ -95,20 +95,25 @@ int store_failed(struct store *s, const char *what, int code)
         /* these belong to the process or the moment, not to the directory */
         if (code == -ENOMEM || code == -EMFILE || code == -ENFILE || code == -EINTR)
                 return code;
+        /* somebody removed it under us, once or (EBUSY) again and again: this piece is not kept, the next one may be */
+        if (code == -ENOENT || code == -EBUSY || code == -EEXIST) {
+                log_debug(LOG_CACHE, "cache %s: %s: %s", s->dir, what, strerror(-code));
+                return 0;
+        }
         if (!atomic_exchange(&s->off, true))
                 log_warning("cache %s: %s: %s; the work goes on, but nothing more is kept there", s->dir, what,
                         strerror(-code));
         return 0;
 }
 
-bool store_writable(const struct store *s)
+bool store_on(const struct store *s)
 {
         return s->fd[STORE_TMP] >= 0 && !atomic_load(&s->off);
 }
 
-bool store_takes_data(const struct store *s)
+bool store_writable(const struct store *s)
 {
-        return store_writable(s) && !atomic_load(&s->full);
+        return store_on(s) && !atomic_load(&s->full);
 }
 
 const char *store_dir(const struct store *s)
@@ -193,22 +198,19 @@ static int make_path(const char *dir)
 }
 
 /* nobody else may be able to change what is in it */
-static int check_owner(int fd, const char *dir, const char *sub, struct error *err)
+static int check_owner(const struct stat *st, const char *dir, const char *sub, struct error *err)
 {
-        struct stat st;
-        if (fstat(fd, &st) < 0)
-                return error_set(err, -errno, "cache directory %s%s: %s", dir, sub, strerror(errno));
-        if (st.st_uid != geteuid())
+        if (st->st_uid != geteuid())
                 return error_set(err, -EPERM,
                         "cache directory %s%s belongs to user %u, not to user %u who runs this; choose another one "
                         "with "
                         "--cache-dir, or change its owner",
-                        dir, sub, (unsigned)st.st_uid, (unsigned)geteuid());
-        if (st.st_mode & (S_IWGRP | S_IWOTH))
+                        dir, sub, (unsigned)st->st_uid, (unsigned)geteuid());
+        if (st->st_mode & (S_IWGRP | S_IWOTH))
                 return error_set(err, -EPERM,
                         "cache directory %s%s can be written by others (mode %04o); run \"chmod go-w %s%s\" or choose "
                         "another one with --cache-dir",
-                        dir, sub, (unsigned)(st.st_mode & 07777), dir, sub);
+                        dir, sub, (unsigned)(st->st_mode & 07777), dir, sub);
         return 0;
 }
 
@@ -221,7 +223,9 @@ static int open_sub(struct store *s, int parent, const char *name, const char *p
                 store_failed(s, path, made < 0 ? made : -errno);
                 return 0;
         }
-        int r = check_owner(fd, s->dir, path, err);
+        struct stat st;
+        int r = fstat(fd, &st) < 0 ? error_set(err, -errno, "cache directory %s%s: %s", s->dir, path, strerror(errno))
+                                   : check_owner(&st, s->dir, path, err);
         if (r == 0)
                 *ret_fd = take_fd(&fd);
         return r;
@@ -283,15 +287,14 @@ static void put_tag(struct store *s, int top)
 /* can files be made there? Known at once, not when the first blob has arrived */
 static void probe(struct store *s, int top)
 {
-        if (!store_writable(s))
+        if (!store_on(s))
                 return;
-        struct store_tmp t;
-        int r = store_tmp_open(s, &t);
+        cleanup(closep) int fd = store_open_file(s->fd[STORE_LOCKS], "tmp", O_RDWR | O_CREAT);
+        int r = fd < 0 ? fd : faccessat(s->fd[STORE_TMP], ".", W_OK | X_OK, AT_EACCESS) < 0 ? -errno : 0;
         if (r < 0) {
                 store_failed(s, "cannot be written", r);
                 return;
         }
-        store_tmp_drop(s, &t);
         put_tag(s, top);
         store_tmp_clean(s);
         store_collect(s);
@@ -319,8 +322,17 @@ int store_open(const struct store_options *options, struct store **ret_store, st
 
         int r = make_path(dir);
         cleanup(closep) int top = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (top < 0 && r == 0)
+                r = -errno;
+        /* somebody else's is refused also when it cannot even be opened */
+        struct stat st;
+        if ((top < 0 ? stat(dir, &st) : fstat(top, &st)) == 0 && S_ISDIR(st.st_mode)) {
+                int owner = check_owner(&st, dir, "", err);
+                if (owner < 0)
+                        return owner;
+        }
         if (top < 0) {
-                struct store *none = without_directory(dir, r < 0 ? r : -errno);
+                struct store *none = without_directory(dir, r);
                 return none ? (*ret_store = none, 0) : error_nomem(err);
         }
         cleanup(store_closep) struct store *s = store_new_null();
@@ -330,13 +342,11 @@ int store_open(const struct store_options *options, struct store **ret_store, st
         s->dir = take(dir);
         if (options->size_max)
                 s->size_max = options->size_max;
-        r = check_owner(top, s->dir, "", err);
-        if (r == 0)
-                r = open_places(s, top, err);
+        r = open_places(s, top, err);
         if (r < 0)
                 return r;
         probe(s, top);
-        log_debug(LOG_CACHE, "cache %s: %s", s->dir, store_writable(s) ? "open" : "open for reading only");
+        log_debug(LOG_CACHE, "cache %s: %s", s->dir, store_on(s) ? "open" : "open for reading only");
         *ret_store = take(s);
         return 0;
 }
@@ -497,7 +507,7 @@ static bool holds(int dirfd, const char *name, const void *data, size_t len)
 
 static int put_file(struct store *s, int dirfd, const char *name, const void *data, size_t len, struct error *err)
 {
-        if (!store_writable(s) || dirfd < 0 || holds(dirfd, name, data, len))
+        if (!store_on(s) || dirfd < 0 || holds(dirfd, name, data, len))
                 return 0;
         struct store_tmp t;
         int r = store_tmp_open(s, &t);
@@ -601,7 +611,7 @@ int store_get_name(struct store *s, const char *name, struct buf *out, struct er
 int store_put_name(struct store *s, const char *name, const void *data, size_t len, struct error *err)
 {
         char hex[DIGEST_MAX_TEXT];
-        if (!store_writable(s))
+        if (!store_on(s))
                 return 0;
         cleanup(buf_done) struct buf file;
         buf_init(&file, NAME_FILE_MAX);
@@ -659,7 +669,7 @@ int store_lock(struct store *s, const struct digest *d, int timeout_ms, int *ret
         long pause_ms = 1;
         cleanup(closep) int fd = -1;
         for (;;) {
-                int r = store_writable(s) ? lock_once(s, hex, &fd) : -EROFS;
+                int r = store_on(s) ? lock_once(s, hex, &fd) : -EROFS;
                 if (r == -ENOMEM || r == -EMFILE || r == -ENFILE)
                         return error_set(err, r, "cache %s: lock: %s", s->dir, strerror(-r));
                 if (r != 0) {

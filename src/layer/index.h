@@ -26,7 +26,7 @@
 enum {
         INDEX_VERSION = 1,
         INDEX_ENTRIES_MAX = 16 << 20,
-        INDEX_STRINGS_MAX = 1 << 30,  /* bytes of names, link targets, xattrs of one layer */
+        INDEX_STRINGS_MAX = 1 << 30, /* bytes of names, link targets, xattrs of one layer */
         INDEX_SPANS_MAX = 16 << 20,
         INDEX_FILE_MAX = 2047 << 20,
 };
@@ -34,11 +34,11 @@ enum {
 /** An entry as it lies in the index; strings borrowed from it. */
 struct index_entry {
         enum tar_type type;
-        const char *dir;      /* cleaned path of the parent, "" for the root's children and for the root itself */
-        const char *name;     /* last component; "" for the root's own entry */
-        const char *link;     /* symlink target, or cleaned path of a hard link's target; else NULL */
+        const char *dir;  /* cleaned path of the parent, "" for the root's children and for the root itself */
+        const char *name; /* last component; "" for the root's own entry */
+        const char *link; /* symlink target, or cleaned path of a hard link's target; else NULL */
         uint32_t dir_len, name_len, link_len;
-        uint32_t dir_id;      /* equal for entries with equal dir (within the index): a key for caches */
+        uint32_t dir_id; /* equal for entries with equal dir (within the index): a key for caches */
         uint16_t mode;
         uint32_t uid, gid;
         int64_t mtime_s;
@@ -46,9 +46,9 @@ struct index_entry {
         uint32_t rdev_major, rdev_minor;
         uint64_t size;
         uint64_t uoff;
-        uint32_t xattrs;      /* 0, or a handle for index_xattr() */
+        uint32_t xattrs; /* 0, or a handle for index_xattr() */
         uint32_t xattr_count;
-        uint32_t extents;     /* handle for index_extent() */
+        uint32_t extents; /* handle for index_extent() */
         uint32_t extent_count;
         bool sparse;
 };
@@ -61,23 +61,24 @@ struct index_xattr {
 };
 
 struct index_span {
-        uint64_t uoff, ulen;  /* what it holds */
-        struct chunk chunk;   /* what it needs, in the blob (for `unpacked` layers: in the unpacked stream, off == uoff) */
-        struct decode_point point;    /* how to begin; point.window is to be had by index_window() */
+        uint64_t uoff, ulen; /* what it holds */
+        struct chunk
+                chunk; /* what it needs, in the blob (for `unpacked` layers: in the unpacked stream, off == uoff) */
+        struct decode_point point; /* how to begin; point.window is to be had by index_window() */
 };
 
 struct index;
 
 struct index_info {
-        struct digest digest;       /* of the blob */
-        struct digest diff_id;      /* of the tar stream */
+        struct digest digest;  /* of the blob */
+        struct digest diff_id; /* of the tar stream */
         uint64_t blob_size, tar_size;
         enum compression compression;
-        bool unpacked;              /* there is no way into the compressed stream: chunks are of the tar stream itself */
+        bool unpacked; /* there is no way into the compressed stream: chunks are of the tar stream itself */
         uint32_t entries;
         uint32_t spans;
         struct tar_notes notes;
-        uint64_t index_bytes;       /* size of the file */
+        uint64_t index_bytes; /* size of the file */
 };
 
 /**
@@ -120,10 +121,10 @@ int index_builder_entry(struct index_builder *b, const struct tar_entry *e, stru
 int index_builder_span(struct index_builder *b, uint64_t uoff, const struct decode_point *point, struct error *err);
 
 /** The hash of the last span's chunk is known: [off, off + len) of the blob. Called once after each span. */
-int index_builder_chunk(struct index_builder *b, uint64_t off, uint64_t len, const uint8_t sha256[SHA256_BYTES],
-        struct error *err);
+int index_builder_chunk(
+        struct index_builder *b, uint64_t off, uint64_t len, const uint8_t sha256[SHA256_BYTES], struct error *err);
 
 /** Lays out the file: malloc'ed bytes in *ret_data. info's counts and index_bytes are filled in here. The same layer gives
  *  the same bytes always. */
-int index_builder_finish(struct index_builder *b, const struct index_info *info, uint8_t **ret_data, size_t *ret_len,
-        struct error *err);
+int index_builder_finish(
+        struct index_builder *b, const struct index_info *info, uint8_t **ret_data, size_t *ret_len, struct error *err);

@@ -27,6 +27,9 @@ struct span_cache_counters {
 };
 struct span_cache_counters span_cache_count(struct span_cache *c);
 
+/** Forgets every span that nobody is using. */
+void span_cache_drop(struct span_cache *c);
+
 /**
  * Takes ownership of index (also on failure). slow: the compressed blob, referenced; NULL when it cannot be had (offline).
  * store and cache are borrowed and must outlive the layer.
@@ -47,8 +50,8 @@ const struct index *layer_index(const struct layer *l);
 int layer_read(struct layer *l, void *data, size_t len, uint64_t uoff, struct error *err);
 
 /** Reads a file's bytes through its extents, holes as zeros: up to len, fewer only at its end. The count or -errno. */
-ssize_t layer_read_file(struct layer *l, const struct index_entry *e, void *data, size_t len, uint64_t off,
-        struct error *err);
+ssize_t layer_read_file(
+        struct layer *l, const struct index_entry *e, void *data, size_t len, uint64_t off, struct error *err);
 
 /** Brings all of the blob into the store. */
 int layer_fill(struct layer *l, struct error *err);

@@ -16,15 +16,15 @@
 
 /** What the pass is about; read by another thread for a progress line. */
 struct scan_progress {
-        _Atomic uint64_t done;  /* compressed bytes taken in */
-        atomic_bool cancel;     /* set by anyone: the scan ends with -ECANCELED soon */
+        _Atomic uint64_t done; /* compressed bytes taken in */
+        atomic_bool cancel;    /* set by anyone: the scan ends with -ECANCELED soon */
 };
 
 struct scan_request {
-        struct blob *blob;            /* borrowed */
-        struct digest digest;         /* of the blob; DIGEST_NONE: not known (a local tar): computed, not checked */
-        struct digest diff_id;        /* of the tar stream, from the config; DIGEST_NONE: not known */
-        struct store *store;          /* where the bytes and the index go */
+        struct blob *blob;              /* borrowed */
+        struct digest digest;           /* of the blob; DIGEST_NONE: not known (a local tar): computed, not checked */
+        struct digest diff_id;          /* of the tar stream, from the config; DIGEST_NONE: not known */
+        struct store *store;            /* where the bytes and the index go */
         struct scan_progress *progress; /* NULL: nobody looks */
 };
 

@@ -14,12 +14,12 @@
 
 enum {
         TAR_BLOCK = 512,
-        TAR_META_MAX = 1 << 20,      /* bytes of one pax or GNU long-name header */
-        TAR_PATH_MAX = 4095,         /* longer names are dropped and counted */
-        TAR_NAME_MAX = 255,          /* of one component */
-        TAR_XATTR_MAX = 64 << 10,    /* bytes of one value (the kernel's own limit) */
-        TAR_XATTRS_MAX = 256,        /* attributes of one entry */
-        TAR_SPARSE_MAX = 1 << 20,    /* extents of one file */
+        TAR_META_MAX = 1 << 20,   /* bytes of one pax or GNU long-name header */
+        TAR_PATH_MAX = 4095,      /* longer names are dropped and counted */
+        TAR_NAME_MAX = 255,       /* of one component */
+        TAR_XATTR_MAX = 64 << 10, /* bytes of one value (the kernel's own limit) */
+        TAR_XATTRS_MAX = 256,     /* attributes of one entry */
+        TAR_SPARSE_MAX = 1 << 20, /* extents of one file */
 };
 
 enum tar_type { TAR_REG, TAR_DIR, TAR_SYMLINK, TAR_HARDLINK, TAR_CHR, TAR_BLK, TAR_FIFO };
@@ -39,33 +39,33 @@ struct tar_extent {
 /** One entry, with all extension headers applied. Everything is borrowed for the callback. */
 struct tar_entry {
         enum tar_type type;
-        const char *path;     /* cleaned: no leading '/', no ".", "..", "//"; "" is the root. Bytes, not text */
+        const char *path; /* cleaned: no leading '/', no ".", "..", "//"; "" is the root. Bytes, then a NUL */
         size_t path_len;
-        const char *link;     /* symlink: target verbatim; hard link: cleaned like path; else NULL */
+        const char *link; /* symlink: target verbatim; hard link: cleaned like path; a NUL behind. Else NULL */
         size_t link_len;
-        uint16_t mode;        /* 07777 */
+        uint16_t mode; /* 07777 */
         uint32_t uid, gid;
         int64_t mtime_s;
-        uint32_t mtime_ns;    /* 0..999999999, also before 1970 */
+        uint32_t mtime_ns; /* 0..999999999, also before 1970 */
         uint32_t rdev_major, rdev_minor;
-        uint64_t size;        /* regular files: as seen by a reader, holes included; else 0 */
-        uint64_t uoff;        /* where its data begin in the tar stream */
+        uint64_t size; /* regular files: as seen by a reader, holes included; else 0 */
+        uint64_t uoff; /* where its data begin in the tar stream */
         const struct tar_xattr *xattrs;
         size_t xattr_count;
-        const struct tar_extent *extents; /* sparse files: ascending, not overlapping, inside size. NULL: one run at uoff */
+        const struct tar_extent *extents; /* sparse: ascending, not overlapping, inside size. NULL: one run at uoff */
         size_t extent_count;
-        bool sparse;          /* extents count, even when there are none (all hole) */
+        bool sparse; /* extents count, even when there are none (all hole) */
 };
 
 /** What was left out or mended, counted; said once a layer. */
 struct tar_notes {
-        uint64_t dropped_names;   /* over the kernel's limits, NUL inside, empty */
-        uint64_t dropped_types;   /* unknown type letters */
-        uint64_t dropped_xattrs;  /* trusted.*, security.selinux, user.* on symlinks, too large */
-        uint64_t dropped_links;   /* empty targets */
+        uint64_t dropped_names;  /* over the kernel's limits, NUL inside, empty */
+        uint64_t dropped_types;  /* unknown type letters, dump directories */
+        uint64_t dropped_xattrs; /* trusted.*, security.selinux, user.* on symlinks, too large */
+        uint64_t dropped_links;  /* empty targets */
         uint64_t clamped_times;
-        bool trailing_garbage;    /* bytes that are not zero after the end */
-        bool missing_end;         /* no end-of-archive blocks */
+        bool trailing_garbage; /* bytes that are not zero after the end, which is the first zero block */
+        bool missing_end;      /* no end-of-archive blocks */
 };
 
 /** 0: go on; negative errno: tar_push() returns it. */

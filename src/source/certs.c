@@ -48,8 +48,7 @@ void certs_done(struct certs *c)
 /* dir/name, or name alone when it is absolute; NULL: out of memory */
 static char *join(const char *dir, const char *name)
 {
-        char *path;
-        return asprintf(&path, "%s%s%s", name[0] == '/' ? "" : dir, name[0] == '/' ? "" : "/", name) < 0 ? NULL : path;
+        return name[0] == '/' ? strdup(name) : conf_format("%s/%s", dir, name);
 }
 
 static bool ends_with(const char *name, const char *suffix)

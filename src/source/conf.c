@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pwd.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,29 +93,33 @@ const char *conf_env(const char *name)
         return value && *value ? value : NULL;
 }
 
-static char *join(const char *dir, const char *rest)
+char *conf_format(const char *fmt, ...)
 {
-        char *path;
-        return asprintf(&path, "%s%s", dir, rest) < 0 ? NULL : path;
+        char *text;
+        va_list ap;
+        va_start(ap, fmt);
+        int len = vasprintf(&text, fmt, ap);
+        va_end(ap);
+        return len < 0 ? NULL : text;
 }
 
 char *conf_home(const char *rest)
 {
         const char *home = conf_env("HOME");
         if (home)
-                return join(home, rest);
+                return conf_format("%s%s", home, rest);
         struct passwd entry, *found = NULL;
         char strings[4096];
         if (getpwuid_r(geteuid(), &entry, strings, sizeof strings, &found) != 0 || !found)
                 return NULL;
-        return join(found->pw_dir, rest);
+        return conf_format("%s%s", found->pw_dir, rest);
 }
 
 char *conf_user(const char *rest)
 {
         const char *dir = conf_env("XDG_CONFIG_HOME");
         if (dir)
-                return join(dir, rest);
+                return conf_format("%s%s", dir, rest);
         cleanup(freep) char *config = conf_home("/.config");
-        return config ? join(config, rest) : NULL;
+        return config ? conf_format("%s%s", config, rest) : NULL;
 }

@@ -31,5 +31,8 @@ char *conf_home(const char *rest);
 /** ${XDG_CONFIG_HOME:-~/.config} with rest behind it. NULL as above. free() it. */
 char *conf_user(const char *rest);
 
+/** As asprintf(), but NULL when out of memory. free() it. */
+char *conf_format(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
 /** The variable's value, NULL when it is not set or empty. Borrowed. */
 const char *conf_env(const char *name);

@@ -168,11 +168,9 @@ static int read_entry(struct search *s, const char *key, json_t *entry)
 /* "quay.io/org/repo", then shorter and shorter */
 static int find_namespaced(struct search *s, json_t *auths)
 {
-        cleanup(freep) char *key = NULL;
-        if (asprintf(&key, "%s/%s", s->hub ? "docker.io" : s->domain, s->path) < 0) {
-                key = NULL;
+        cleanup(freep) char *key = conf_format("%s/%s", s->hub ? "docker.io" : s->domain, s->path);
+        if (!key)
                 return error_nomem(s->err);
-        }
         for (char *end = key + strlen(key); end; end = strrchr(key, '/')) {
                 *end = '\0';
                 json_t *entry = json_object_get(auths, key);
@@ -184,14 +182,14 @@ static int find_namespaced(struct search *s, json_t *auths)
 }
 
 /* The key's host if it is an address of a whole registry: a URL, or with the API's version behind it. A key with another
- * path is a namespace, whose credentials are not for others. */
-static bool key_host(const char *key, bool legacy, size_t *ret_off, size_t *ret_len)
+ * path is a namespace, whose credentials are not for others (any_path: they are). */
+static bool key_host(const char *key, bool any_path, size_t *ret_off, size_t *ret_len)
 {
         size_t off = !strncmp(key, "https://", 8) ? 8 : !strncmp(key, "http://", 7) ? 7 : 0;
         size_t len = strcspn(key + off, "/");
         const char *rest = key + off + len;
         static const char *const versions[] = {"", "/", "/v1", "/v1/", "/v2", "/v2/"};
-        bool whole = off || legacy;
+        bool whole = off || any_path;
         for (size_t i = 0; i < ARRAY_LEN(versions); i++)
                 whole |= !strcmp(rest, versions[i]);
         *ret_off = off;
@@ -199,14 +197,14 @@ static bool key_host(const char *key, bool legacy, size_t *ret_off, size_t *ret_
         return whole;
 }
 
-static int find_by_host(struct search *s, json_t *auths, bool legacy)
+static int find_by_host(struct search *s, json_t *auths, bool any_path)
 {
         const char *key;
         json_t *entry;
         json_object_foreach(auths, key, entry)
         {
                 size_t off, len;
-                if (!key_host(key, legacy, &off, &len))
+                if (!key_host(key, any_path, &off, &len))
                         continue;
                 const char *host = key + off;
                 bool fits = s->hub ? is_hub(host, len) : strlen(s->domain) == len && !memcmp(host, s->domain, len);
@@ -217,13 +215,18 @@ static int find_by_host(struct search *s, json_t *auths, bool legacy)
         return 0;
 }
 
-static int find_in_auths(struct search *s, json_t *auths, bool legacy)
+/* Docker has no namespaces: in its files a key with a path stands for its host, if no other key does better. */
+static int find_in_auths(struct search *s, json_t *auths, enum credentials_kind kind)
 {
         int r = find_namespaced(s, auths);
         json_t *hub = r == 0 && s->hub ? json_object_get(auths, hub_names[0]) : NULL;
         if (hub)
                 r = read_entry(s, hub_names[0], hub);
-        return r != 0 ? r : find_by_host(s, auths, legacy);
+        if (r == 0)
+                r = find_by_host(s, auths, false);
+        if (r == 0 && kind != CREDENTIALS_CONTAINERS)
+                r = find_by_host(s, auths, true);
+        return r;
 }
 
 /* ---- helpers ---- */
@@ -266,7 +269,7 @@ static const char *find_helper(struct search *s, json_t *doc)
 static int find_in_document(struct search *s, json_t *doc, enum credentials_kind kind)
 {
         if (kind == CREDENTIALS_LEGACY)
-                return find_in_auths(s, doc, true);
+                return find_in_auths(s, doc, kind);
         json_t *auths = NULL;
         const char *suffix = find_helper(s, doc), *store = NULL;
         json_get_object(doc, "auths", &auths, NULL);
@@ -276,7 +279,7 @@ static int find_in_document(struct search *s, json_t *doc, enum credentials_kind
         int r = suffix ? ask_helper(s, suffix) : -ENOENT;
         if (r != -ENOENT)
                 return r;
-        r = auths ? find_in_auths(s, auths, false) : 0;
+        r = auths ? find_in_auths(s, auths, kind) : 0;
         if (r == 0 && store && *store && store != suffix)
                 r = ask_helper(s, store);
         return r == -ENOENT ? 0 : r;
@@ -318,6 +321,8 @@ static int find_in_file(struct search *s, const char *path, enum credentials_kin
                 note(s, "not there");
                 return 0;
         }
+        if (r == -ENOMEM)
+                return error_nomem(s->err);
         if (r < 0 && required)
                 return error_set(s->err, r == -ENOENT ? r : -EACCES, "%s", why.msg);
         if (r < 0) {
@@ -367,19 +372,14 @@ static int find_in_environment(struct search *s)
 static char *runtime_file(void)
 {
         const char *dir = conf_env("XDG_RUNTIME_DIR");
-        char *path;
-        int n = dir ? asprintf(&path, "%s/containers/auth.json", dir)
-                    : asprintf(&path, "/run/containers/%u/auth.json", (unsigned)geteuid());
-        return n < 0 ? NULL : path;
+        return dir ? conf_format("%s/containers/auth.json", dir)
+                   : conf_format("/run/containers/%u/auth.json", (unsigned)geteuid());
 }
 
 static char *docker_file(void)
 {
         const char *dir = conf_env("DOCKER_CONFIG");
-        char *path;
-        if (!dir)
-                return conf_home("/.docker/config.json");
-        return asprintf(&path, "%s/config.json", dir) < 0 ? NULL : path;
+        return dir ? conf_format("%s/config.json", dir) : conf_home("/.docker/config.json");
 }
 
 static int find_in_places(struct search *s)

@@ -12,24 +12,16 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "blob/store.h"
+#include "source/platform.h"
 #include "source/source.h"
 
 enum { MANIFEST_LAYERS_MAX = 1024, MANIFEST_DEPTH_MAX = 4 };
 
-struct platform {
-        char os[32], architecture[32], variant[32]; /* normalized; variant may be "" */
-};
-
-/** Reads "os/arch[/variant]" or "arch". -EINVAL. */
-int platform_parse(const char *text, struct platform *ret_platform, struct error *err);
-/** This machine's. */
-void platform_host(struct platform *ret_platform);
-/** "linux/arm64/v8"; borrowed from text. */
-const char *platform_format(const struct platform *p, char text[100]);
-
 struct image_layer {
         struct descriptor descriptor;
-        struct digest diff_id; /* of the uncompressed tar; DIGEST_NONE only for a bare rootfs tar */
+        /* of the uncompressed tar; DIGEST_NONE only for a bare rootfs tar, whose local source writes "" into the config that
+           it makes; from elsewhere "" is refused */
+        struct digest diff_id;
 };
 
 struct manifest {
@@ -39,17 +31,17 @@ struct manifest {
         struct descriptor config;
         struct image_layer *layers;
         size_t layer_count;
-        json_t *config_json;      /* the whole config, verified; owned */
+        json_t *config_json; /* the whole config, verified; owned */
 };
 void manifest_done(struct manifest *m);
 
 struct manifest_request {
         struct source *source;
-        struct store *store;        /* documents by digest are looked up here first, and kept here */
-        struct digest want;         /* the digest that the reference names, or DIGEST_NONE */
-        struct digest known;        /* what the name resolved to last time, or DIGEST_NONE */
-        struct platform platform;   /* wanted */
-        bool offline;               /* the store only; `known` or `want` is the top document */
+        struct store *store;      /* documents by digest are looked up here first, and kept here */
+        struct digest want;       /* the digest that the reference names, or DIGEST_NONE */
+        struct digest known;      /* what the name resolved to last time, or DIGEST_NONE */
+        struct platform platform; /* wanted */
+        bool offline; /* the store only; `known` or `want` is the top document. A local source is asked all the same */
 };
 
 /**
@@ -57,5 +49,5 @@ struct manifest_request {
  * -ENOENT, -EACCES, ...: from the source; -EBADMSG: a digest does not fit, or not a manifest; -EOPNOTSUPP: no such platform
  * (the message lists those there are), schema 1, an artifact that is no image.
  */
-int manifest_load(const struct manifest_request *rq, struct manifest *ret_manifest, struct digest *ret_top,
-        struct error *err);
+int manifest_load(
+        const struct manifest_request *rq, struct manifest *ret_manifest, struct digest *ret_top, struct error *err);

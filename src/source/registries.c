@@ -345,8 +345,8 @@ static int add_dropin(struct dropins *d, const char *folder, const char *name, s
         if (!list)
                 return error_nomem(err);
         d->list = list;
-        char *path;
-        if (asprintf(&path, "%s/%s", folder, name) < 0)
+        char *path = conf_format("%s/%s", folder, name);
+        if (!path)
                 return error_nomem(err);
         list[d->count++] = (struct dropin){path, path + strlen(folder) + 1, rank};
         return 0;
@@ -424,8 +424,8 @@ int registries_load_dirs(const char *const *dirs, size_t count, struct registrie
                 return -ENOMEM;
         int r = 0;
         for (size_t i = count; r == 0 && i-- > 0;) {
-                cleanup(freep) char *main_file = NULL;
-                if (asprintf(&main_file, "%s/registries.conf", dirs[i]) < 0)
+                cleanup(freep) char *main_file = conf_format("%s/registries.conf", dirs[i]);
+                if (!main_file)
                         return error_nomem(err);
                 r = try_file(reg, main_file, err);
         }
@@ -542,8 +542,8 @@ static bool same(const char *a, const char *b)
 static int rewrite(const struct reference *ref, const char *location, const char *rest, struct endpoint *ret_endpoint,
         struct error *err)
 {
-        cleanup(freep) char *text = NULL;
-        if (asprintf(&text, "%s%s", location, rest) < 0)
+        cleanup(freep) char *text = conf_format("%s%s", location, rest);
+        if (!text)
                 return error_nomem(err);
         struct reference at;
         int r = reference_parse_name(text, &at, err);

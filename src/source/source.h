@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/digest.h"
 #include "base/error.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "blob/blob.h"
 
@@ -17,10 +18,20 @@
 struct descriptor {
         struct digest digest;
         uint64_t size;
-        char *media_type;     /* "" when absent */
-        char **urls;          /* NULL-terminated, NULL when absent: where a foreign layer may lie */
+        char *media_type; /* "" when absent */
+        char **urls;      /* NULL-terminated, NULL when absent: where a foreign layer may lie */
 };
 void descriptor_done(struct descriptor *d);
+
+enum { DESCRIPTOR_URLS_MAX = 16 };
+
+/** Reads a descriptor from its JSON object. Of the urls only http and https ones are kept. -EBADMSG: not a descriptor;
+ *  -EOPNOTSUPP: its digest is of an algorithm that cannot be verified here. Release with descriptor_done(). */
+int descriptor_parse(json_t *json, struct descriptor *ret_descriptor, struct error *err);
+
+/** Appends the content that the descriptor carries in itself ("data", base64) if it has the descriptor's size and digest;
+ *  false, and out as it was, when there is none, it is wrong, or memory ran out. json may be NULL. */
+bool descriptor_data(json_t *json, const struct descriptor *d, struct buf *out);
 
 struct source;
 
@@ -32,7 +43,8 @@ struct source_ops {
          * fetching may return 1, and touches neither out nor ret_type.
          * -ENOENT: name or tag unknown; -EACCES; -ETIMEDOUT, -ENETUNREACH...
          */
-        int (*resolve)(struct source *s, const struct digest *known, struct buf *out, char **ret_type, struct error *err);
+        int (*resolve)(
+                struct source *s, const struct digest *known, struct buf *out, char **ret_type, struct error *err);
         /** A child manifest or index, by descriptor. */
         int (*manifest)(struct source *s, const struct descriptor *d, struct buf *out, struct error *err);
         /** A config or another small blob: at most d->size bytes. */

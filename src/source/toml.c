@@ -449,20 +449,69 @@ static bool is_integer(const char *p, size_t len, int64_t *ret)
         return read_digits(p + sign, digits, 10, sign && *p == '-', ret);
 }
 
-/* a float or a date, roughly: their characters, with a digit first */
-static bool is_other_number(const char *p, size_t len)
+/* How much of p the pattern covers, 0 when it does not fit: '9' is any digit, other characters are meant. */
+static size_t pattern_len(const char *p, size_t len, const char *pattern)
 {
-        bool sign = len && (*p == '+' || *p == '-');
-        if (len - sign == 3 && (!memcmp(p + sign, "inf", 3) || !memcmp(p + sign, "nan", 3)))
+        size_t i = 0;
+        for (; pattern[i]; i++)
+                if (i == len || (pattern[i] == '9' ? p[i] < '0' || p[i] > '9' : (p[i] | 0x20) != (pattern[i] | 0x20)))
+                        return 0;
+        return i;
+}
+
+/* a date, a time, or both with an offset (RFC 3339); whether there is such a day is not asked */
+static bool is_date(const char *p, size_t len)
+{
+        size_t date = pattern_len(p, len, "9999-99-99");
+        if (date && date == len)
                 return true;
-        bool mark = false;
-        for (size_t i = sign; i < len; i++) {
-                bool digit = p[i] >= '0' && p[i] <= '9';
-                if (!digit && (i == sign || !strchr("+-.:_eETtZz", p[i])))
+        size_t mark = date && (p[date] == 'T' || p[date] == 't' || p[date] == ' ');
+        size_t n = date + mark;
+        size_t clock = pattern_len(p + n, len - n, "99:99:99");
+        if (!clock || (date && !mark))
+                return false;
+        n += clock;
+        if (n + 1 < len && p[n] == '.' && p[n + 1] >= '0' && p[n + 1] <= '9')
+                for (n++; n < len && p[n] >= '0' && p[n] <= '9';)
+                        n++;
+        if (!date || n == len)
+                return n == len;
+        return n + pattern_len(p + n, len - n, "z") == len || n + pattern_len(p + n, len - n, "+99:99") == len ||
+               n + pattern_len(p + n, len - n, "-99:99") == len;
+}
+
+/* how many digits with single '_' between them p begins with */
+static size_t digits_len(const char *p, size_t len)
+{
+        size_t i = 0;
+        while (i < len && ((p[i] >= '0' && p[i] <= '9') || (p[i] == '_' && i && p[i - 1] != '_')))
+                i++;
+        return i && p[i - 1] == '_' ? 0 : i;
+}
+
+static bool is_float(const char *p, size_t len)
+{
+        size_t sign = len && (*p == '+' || *p == '-');
+        p += sign;
+        len -= sign;
+        if (len == 3 && (!memcmp(p, "inf", 3) || !memcmp(p, "nan", 3)))
+                return true;
+        size_t n = digits_len(p, len);
+        if (!n || n == len || (n > 1 && *p == '0'))
+                return false;
+        if (p[n] == '.') {
+                size_t fraction = digits_len(p + n + 1, len - n - 1);
+                if (!fraction)
                         return false;
-                mark |= !digit && p[i] != '_';
+                n += 1 + fraction;
         }
-        return mark;
+        if (n == len)
+                return true;
+        if (p[n] != 'e' && p[n] != 'E')
+                return false;
+        n++;
+        n += n < len && (p[n] == '+' || p[n] == '-');
+        return n < len && digits_len(p + n, len - n) == len - n;
 }
 
 static int read_scalar(struct parser *s, struct toml_value *v)
@@ -471,6 +520,10 @@ static int read_scalar(struct parser *s, struct toml_value *v)
         while (is_bare(peek(s)) || peek(s) == '+' || peek(s) == '.' || peek(s) == ':')
                 s->p++;
         size_t len = (size_t)(s->p - start);
+        if (len == 10 && peek(s) == ' ' && is_date(start, len) && peek_at(s, 1) >= '0' && peek_at(s, 1) <= '9')
+                for (s->p++; is_bare(peek(s)) || peek(s) == '+' || peek(s) == '.' || peek(s) == ':';) /* date, time */
+                        s->p++;
+        len = (size_t)(s->p - start);
         if (!len)
                 return fail(s, "a value is missing");
         v->string = arena_copy(&s->doc->arena, start, len);
@@ -482,7 +535,7 @@ static int read_scalar(struct parser *s, struct toml_value *v)
                 v->boolean = *start == 't';
         } else if (is_integer(start, len, &v->integer)) {
                 v->type = TOML_INTEGER;
-        } else if (!is_other_number(start, len)) {
+        } else if (!is_float(start, len) && !is_date(start, len)) {
                 return fail(
                         s, "%.100s: not a value (text belongs in quotes; true and false are lower case)", v->string);
         }

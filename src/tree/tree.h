@@ -19,28 +19,30 @@ enum { TREE_ROOT = 1, TREE_LAYERS_MAX = 1024, TREE_INODES_MAX = 64 << 20, TREE_D
 struct tree;
 
 struct tree_attr {
-        mode_t mode;      /* type and permission bits, as in st_mode */
-        uint32_t nlink;   /* names of a file; 2 + subdirectories of a directory */
+        mode_t mode;    /* type and permission bits, as in st_mode */
+        uint32_t nlink; /* names of a file; 2 + subdirectories of a directory */
         uint32_t uid, gid;
         uint32_t rdev_major, rdev_minor;
-        uint64_t size;    /* bytes; a symlink's target length; 4096 for a directory */
-        uint64_t blocks;  /* of 512 bytes, without holes */
+        uint64_t size;   /* bytes; a symlink's target length; 4096 for a directory */
+        uint64_t blocks; /* of 512 bytes, without holes */
         int64_t mtime_s;
         uint32_t mtime_ns;
 };
 
 struct tree_stats {
-        uint64_t inodes, names;      /* in all */
-        uint64_t bytes;              /* of all regular files, each inode once */
-        uint64_t memory_bytes;       /* of the tree itself, without the indexes */
-        uint64_t replaced_parents;   /* directories that took the place of a lower layer's symlink */
-        uint64_t dropped_links;      /* hard links whose target is not there, or is a directory */
-        uint64_t odd_whiteouts;      /* whiteouts without a name, and AUFS leftovers */
+        uint64_t inodes, names;    /* in all */
+        uint64_t bytes;            /* of all regular files, each inode once */
+        uint64_t memory_bytes;     /* of the tree itself, without the indexes */
+        uint64_t replaced_parents; /* directories that took the place of a lower layer's symlink */
+        uint64_t dropped_links;    /* hard links whose target is not there, or is a directory */
+        uint64_t dropped_loops;    /* entries below a loop of symlinks */
+        uint64_t odd_whiteouts;    /* whiteouts without a name, and AUFS leftovers */
 };
 
 /**
  * Merges layers, bottom first (image-spec layer.md; docs/ARCHITECTURE.md says what is done where engines differ). The tree
- * references the layers. plain: names that begin with ".wh." are ordinary (an archive, not a layer).
+ * references the layers. A directory that only paths imply is 0755, root's, and as old as its newest child.
+ * plain: names that begin with ".wh." are ordinary, character devices 0:0 too (an archive, not a layer).
  * -EFBIG: a ceiling; -ENOMEM.
  */
 int tree_merge(struct layer *const *layers, size_t count, bool plain, struct tree **ret_tree, struct error *err);

@@ -166,6 +166,9 @@ TEST(keys)
 #define KEY(key) "{\"auths\":{\"" key "\":{\"auth\":\"" AUTH_UPW "\"}}}"
         CHECK_STR(in_text(k, "q.io", "org/app", KEY("q.io/org")), "u:p:w::");
         CHECK_STR(in_text(k, "q.io", "other", KEY("q.io/org")), "none"); /* not for its neighbours */
+        CHECK_STR(in_text(CREDENTIALS_DOCKER, "q.io", "other", KEY("q.io/org")), "u:p:w::"); /* as docker has it */
+        CHECK_STR(in_text(CREDENTIALS_DOCKER, "q.io", "org/app", spaces), "ns:x::");
+        CHECK_STR(in_text(CREDENTIALS_DOCKER, "q.io", "x", spaces), "host:x::");
         CHECK_STR(in_text(k, "q.io", "a", KEY("https://q.io")), "u:p:w::");
         CHECK_STR(in_text(k, "q.io", "a", KEY("http://q.io/v1/")), "u:p:w::");
         CHECK_STR(in_text(k, "q.io", "a", KEY("https://q.io/any/thing")), "u:p:w::");

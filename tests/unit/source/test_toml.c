@@ -66,6 +66,16 @@ TEST(scalars)
         expect("a=1.5\nb=1e9\nc=inf\nd=-nan\ne=1979-05-27T07:32:00Z\nf=07:32:00",
                 "{a=~1.5 b=~1e9 c=~inf d=~-nan "
                 "e=~1979-05-27T07:32:00Z f=~07:32:00}");
+        expect("a=1979-05-27 07:32:00.5+01:00 # c\nb=1979-05-27 # d\nc=6.0_2E-2_3",
+                "{a=~1979-05-27 07:32:00.5+01:00 b=~1979-05-27 c=~6.0_2E-2_3}");
+        static const char *const numbers[] = {"5Z", "1.", ".5", "1e", "1.e5", "01.5", "1__0.5", "1._5", "1979-05-2",
+                "1979-05-27T", "07:32", "07:32:00Z", "1979-05-27T07:32:00+01", "1979-05-27T07:32:00.", "inff", "1.5.5",
+                "1979-05-2707:32:00"};
+        for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+                char text[40];
+                snprintf(text, sizeof text, "a=%s", numbers[i]);
+                refuse(text, "not a value");
+        }
         refuse("a=9223372036854775808", "not a value");
         refuse("a=01", "not a value");
         refuse("a=1__0", "not a value");

@@ -1,0 +1,324 @@
+/*
+ * How: a read is cut at span borders. A span that is not in the cache is claimed together with those behind it that the read
+ * wants too, so that their compressed bytes come as one range; each is inflated as soon as the bytes are there.
+ *
+ * Two spans used in sequence mean that somebody reads along: the spans ahead are then loaded by the pool, half a horizon at
+ * a time, so that one job is under way while the reader works through what the last one brought. There is no state about
+ * readers: "the span before this one is in the cache" is the whole test, and it holds for any number of them.
+ */
+#include "layer/layer.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include "blob/cached.h"
+#include "layer/span_cache.h"
+#include "layer/unpack.h"
+
+enum {
+        RUN_SPANS = 16,      /* spans that are fetched as one range */
+        RUN_BYTES = 4 << 20, /* uncompressed bytes of such a run */
+        AHEAD_SPANS = 8,     /* horizon of read-ahead */
+        AHEAD_BYTES = 4 << 20,
+};
+
+struct layer {
+        atomic_uint refs;
+        struct index *index;
+        struct span_cache *cache;
+        struct cached *cached;
+};
+
+int layer_open(struct index *index_taken, struct blob *slow, struct store *store, struct span_cache *cache,
+        struct layer **ret_layer, struct error *err)
+{
+        cleanup(index_freep) struct index *index = index_taken;
+        cleanup(blob_unrefp) struct blob *unpacked = NULL;
+        const struct index_info *info = index_info(index);
+        if (info->unpacked) {
+                int r = unpack_open(info, slow, store, &unpacked, err);
+                if (r < 0)
+                        return r;
+                slow = unpacked;
+        }
+        struct chunk_table chunks;
+        index_chunks(index, &chunks);
+        struct layer *l = calloc(1, sizeof *l);
+        if (!l)
+                return error_nomem(err);
+        int r = cached_open(slow, store, info->unpacked ? &info->diff_id : &info->digest,
+                info->unpacked ? info->tar_size : info->blob_size, &chunks, &l->cached, err);
+        if (r < 0) {
+                free(l);
+                return r;
+        }
+        atomic_init(&l->refs, 1);
+        l->index = take(index);
+        l->cache = cache;
+        *ret_layer = l;
+        return 0;
+}
+
+struct layer *layer_ref(struct layer *l)
+{
+        atomic_fetch_add(&l->refs, 1);
+        return l;
+}
+
+void layer_unref(struct layer *l)
+{
+        if (!l || atomic_fetch_sub(&l->refs, 1) != 1)
+                return;
+        if (l->cache)
+                span_cache_forget(l->cache, l);
+        cached_close(l->cached);
+        index_free(l->index);
+        free(l);
+}
+
+const struct index *layer_index(const struct layer *l)
+{
+        return l->index;
+}
+
+/* ---- loading ---- */
+
+/* spans that were claimed together: entry[i] is span first + i */
+struct run {
+        uint32_t first, count;
+        struct span_entry *entry[RUN_SPANS];
+};
+
+static int inflate_span(
+        struct layer *l, uint32_t i, const struct index_span *s, const uint8_t *chunk, uint8_t *out, struct error *err)
+{
+        struct decode_point point = s->point;
+        cleanup(freep) uint8_t *window = NULL;
+        if (point.window_len) {
+                size_t len;
+                window = malloc(DECODE_WINDOW);
+                if (!window)
+                        return error_nomem(err);
+                int r = index_window(l->index, i, window, &len, err);
+                if (r < 0)
+                        return r;
+                point.window = window;
+        }
+        return decode_span(&point, chunk, (size_t)s->chunk.len, out, (size_t)s->ulen, err);
+}
+
+/* loads every span of the run: ready ones are left pinned for the caller, the others have failed */
+static int load_run(struct layer *l, struct run *run, struct error *err)
+{
+        struct error local = {0};
+        struct index_span first, last;
+        index_span(l->index, run->first, &first);
+        index_span(l->index, run->first + run->count - 1, &last);
+        size_t len = (size_t)(last.chunk.off + last.chunk.len - first.chunk.off);
+        cleanup(freep) uint8_t *bytes = malloc(len ? len : 1);
+        int r = bytes ? cached_read(l->cached, run->first, run->count, bytes, &local) : error_nomem(&local);
+        int ret = r;
+        for (uint32_t i = 0; i < run->count; i++) {
+                struct index_span s;
+                index_span(l->index, run->first + i, &s);
+                int one = r;
+                if (one == 0) {
+                        uint8_t *out = span_bytes(run->entry[i]);
+                        one = out ? inflate_span(
+                                            l, run->first + i, &s, bytes + (s.chunk.off - first.chunk.off), out, &local)
+                                  : error_nomem(&local);
+                }
+                if (one < 0) {
+                        span_cache_failed(l->cache, run->entry[i], one, &local);
+                        run->entry[i] = NULL;
+                        ret = ret ? ret : one;
+                } else {
+                        span_cache_ready(l->cache, run->entry[i]);
+                }
+        }
+        if (ret < 0 && err)
+                *err = local;
+        return ret;
+}
+
+static void unpin_run(struct layer *l, struct run *run, uint32_t from)
+{
+        for (uint32_t i = from; i < run->count; i++)
+                if (run->entry[i])
+                        span_cache_unpin(l->cache, run->entry[i]);
+}
+
+/* claims more spans behind those that the run has, while they are missing, begin before uoff_end, and fit into the bounds */
+static void extend_run(struct layer *l, struct run *run, uint64_t uoff_end, uint64_t bytes_max)
+{
+        struct index_span s;
+        index_span(l->index, run->first, &s);
+        uint64_t start = s.uoff, coff = s.chunk.off;
+        while (run->count < RUN_SPANS && run->first + run->count < index_info(l->index)->spans) {
+                index_span(l->index, run->first + run->count, &s);
+                if (s.uoff >= uoff_end || s.uoff + s.ulen - start > bytes_max ||
+                        s.chunk.off + s.chunk.len - coff > CACHED_RUN_MAX)
+                        break;
+                if (!span_cache_claim(l->cache, l, run->first + run->count, (size_t)s.ulen, &run->entry[run->count]))
+                        break;
+                run->count++;
+        }
+}
+
+/* ---- read-ahead ---- */
+
+struct ahead {
+        struct layer *layer;
+        struct run run;
+};
+
+static void run_ahead(void *arg)
+{
+        struct ahead *a = arg;
+        load_run(a->layer, &a->run, NULL); /* a failure is met again, and told, by whoever needs the span */
+        unpin_run(a->layer, &a->run, 0);
+        layer_unref(a->layer);
+        free(a);
+}
+
+/* span i is about to be used: if the one before was, too, see that those ahead are coming */
+static void read_ahead(struct layer *l, uint32_t i)
+{
+        uint32_t spans = index_info(l->index)->spans;
+        if (!i || !span_cache_has(l->cache, l, i - 1))
+                return;
+        uint32_t next = i + 1;
+        while (next < spans && next <= i + AHEAD_SPANS / 2 && span_cache_has(l->cache, l, next))
+                next++;
+        if (next >= spans || next > i + AHEAD_SPANS / 2)
+                return;
+        struct index_span s;
+        index_span(l->index, next, &s);
+        struct ahead *a = calloc(1, sizeof *a);
+        if (!a || !span_cache_claim(l->cache, l, next, (size_t)s.ulen, &a->run.entry[0])) {
+                free(a);
+                return;
+        }
+        a->run.first = next;
+        a->run.count = 1;
+        a->layer = layer_ref(l);
+        struct index_span end;
+        index_span(l->index, MIN(i + AHEAD_SPANS, spans - 1), &end);
+        extend_run(l, &a->run, end.uoff + 1, AHEAD_BYTES);
+        if (span_cache_readahead(l->cache, run_ahead, a))
+                return;
+        struct error busy = {.code = -EAGAIN, .msg = "read-ahead was given up"};
+        for (uint32_t k = 0; k < a->run.count; k++)
+                span_cache_failed(l->cache, a->run.entry[k], -EAGAIN, &busy);
+        layer_unref(l);
+        free(a);
+}
+
+/* ---- reading ---- */
+
+/* pins the span, loading it and what the read up to uoff_end wants behind it */
+static int get_span(struct layer *l, uint32_t i, uint64_t uoff_end, struct span_entry **ret_entry, struct error *err)
+{
+        struct index_span s;
+        index_span(l->index, i, &s);
+        for (;;) {
+                struct run run = {.first = i, .count = 1};
+                int code = 0;
+                switch (span_cache_get(l->cache, l, i, (size_t)s.ulen, &run.entry[0], &code, err)) {
+                case SPAN_READY: *ret_entry = run.entry[0]; return 0;
+                case SPAN_FAILED:
+                        if (code == -EAGAIN)
+                                continue; /* read-ahead had claimed it, and found no thread */
+                        return code;
+                case SPAN_CLAIMED: break;
+                }
+                extend_run(l, &run, uoff_end, RUN_BYTES);
+                int r = load_run(l, &run, err);
+                unpin_run(l, &run, 1);
+                if (run.entry[0]) {
+                        *ret_entry = run.entry[0];
+                        return 0;
+                }
+                return r;
+        }
+}
+
+int layer_read(struct layer *l, void *data, size_t len, uint64_t uoff, struct error *err)
+{
+        const struct index_info *info = index_info(l->index);
+        if (!range_ok(uoff, len, info->tar_size))
+                return error_set(err, -EBADMSG, "layer: bytes past its end are asked for");
+        uint8_t *out = data;
+        uint64_t end = uoff + len;
+        while (uoff < end) {
+                uint32_t i = index_find_span(l->index, uoff);
+                struct index_span s;
+                index_span(l->index, i, &s);
+                struct span_entry *e = NULL;
+                int r = get_span(l, i, end, &e, err);
+                if (r < 0) {
+                        char text[DIGEST_MAX_TEXT];
+                        return error_wrap(err, r, "layer %s", digest_format(&info->digest, text));
+                }
+                size_t n = (size_t)(MIN(end, s.uoff + s.ulen) - uoff);
+                memcpy(out, span_bytes(e) + (uoff - s.uoff), n);
+                span_cache_unpin(l->cache, e);
+                read_ahead(l, i);
+                out += n;
+                uoff += n;
+        }
+        return 0;
+}
+
+/* the first extent that ends after off */
+static uint32_t find_extent(const struct layer *l, const struct index_entry *e, uint64_t off)
+{
+        uint32_t low = 0, high = e->extent_count;
+        while (low < high) {
+                uint32_t mid = low + (high - low) / 2;
+                struct tar_extent x;
+                index_extent(l->index, e->extents, mid, &x);
+                if (x.file_off + x.len > off)
+                        high = mid;
+                else
+                        low = mid + 1;
+        }
+        return low;
+}
+
+static int read_sparse(
+        struct layer *l, const struct index_entry *e, uint8_t *out, size_t len, uint64_t off, struct error *err)
+{
+        memset(out, 0, len);
+        for (uint32_t i = find_extent(l, e, off); i < e->extent_count; i++) {
+                struct tar_extent x;
+                index_extent(l->index, e->extents, i, &x);
+                if (x.file_off >= off + len)
+                        break;
+                uint64_t from = MAX(x.file_off, off), to = MIN(x.file_off + x.len, off + len);
+                int r = layer_read(l, out + (from - off), (size_t)(to - from), x.uoff + (from - x.file_off), err);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+ssize_t layer_read_file(
+        struct layer *l, const struct index_entry *e, void *data, size_t len, uint64_t off, struct error *err)
+{
+        if (off >= e->size)
+                return 0;
+        len = (size_t)MIN((uint64_t)len, e->size - off);
+        int r = e->sparse ? read_sparse(l, e, data, len, off, err) : layer_read(l, data, len, e->uoff + off, err);
+        return r < 0 ? r : (ssize_t)len;
+}
+
+int layer_fill(struct layer *l, struct error *err)
+{
+        return cached_fill(l->cached, err);
+}
+
+bool layer_complete(struct layer *l)
+{
+        return cached_complete(l->cached);
+}

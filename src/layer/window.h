@@ -1,0 +1,24 @@
+#pragma once
+/**
+ * Windows on disk: of the 32 KiB before a span a tenth is ever referred to, the rest is zero (docs/FORMAT.md, WINDOWS).
+ * No state: any thread.
+ */
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/error.h"
+#include "layer/decode.h"
+
+struct window_packer;
+
+/** Keeps the compressor's memory between windows; one thread at a time. NULL when out of memory. */
+struct window_packer *window_packer_new(void);
+void window_packer_free(struct window_packer *p);
+DEFINE_CLEANUP(struct window_packer, window_packer_free);
+
+/** Appends the packed form of window[0, len), len <= DECODE_WINDOW. 0, -ENOMEM, -EFBIG (out's ceiling). */
+int window_pack(struct window_packer *p, const uint8_t *window, size_t len, struct buf *out);
+
+/** Fills window[0, len) from its packed form. -EBADMSG when it does not give exactly that. */
+int window_unpack(const uint8_t *packed, size_t packed_len, uint8_t *window, size_t len, struct error *err);
