@@ -758,6 +758,30 @@ TEST(pieces_wait_for_a_slow_sink)
         buf_done(&p.bytes);
 }
 
+static int sleepy_sink(void *ctx, const void *data, size_t len)
+{
+        struct pile *p = ctx;
+        if (p->bytes.len == 0)
+                sleep(2);
+        buf_add(&p->bytes, data, len);
+        return 0;
+}
+
+TEST(a_slow_sink_is_no_stall)
+{
+        faulty_set(NULL, NULL);
+        faulty.stall_ms = 1000;
+        cleanup(source_closep) struct source *s = faulty_open("test/app", NULL);
+        cleanup(blob_unrefp) struct blob *b = open_blob(s);
+        faulty.stall_ms = 0;
+        struct pile p;
+        buf_init(&p.bytes, FAULTY_BLOB_LEN);
+        CHECK_INT(blob_stream(b, FAULTY_BLOB_LEN - 100, sleepy_sink, &p, NULL), 0);
+        CHECK_INT(faulty_count("/blobs/", NULL, 0), 1);
+        CHECK_MEM(p.bytes.data, faulty.blob + FAULTY_BLOB_LEN - 100, 100);
+        buf_done(&p.bytes);
+}
+
 static int stop_sink(void *ctx, const void *data, size_t len)
 {
         (void)data;
