@@ -27,22 +27,24 @@
 
 enum { FILL_THREADS = 2 };
 
-/* a fetch under way; first, count and the place in memory are constant */
+/* a fetch under way */
 struct run {
         struct run *next;      /* under cached->lock, as long as it is listed */
         unsigned refs;         /* under cached->lock: the fetcher and those who wait */
-        uint64_t first, count; /* chunks */
+        uint64_t first, count; /* chunks; constant, as the three below */
         uint64_t off, len;     /* bytes in the blob */
         bool stream;           /* the slow blob is streamed: all chunks, no buffer; look at the store */
-        struct wanted *want;   /* under cached->lock; of a stream: what its starter waits for, NULL when it left */
-        bool over;             /* under cached->lock; what follows is constant from then on */
-        int code;              /* 0, or why chunks are not good */
-        struct error err;
-        uint8_t *data;         /* len bytes; NULL for a stream */
-        bool *good;            /* per chunk: verified */
-        struct cached *cached; /* for a stream's thread, like the two below */
-        pthread_t before;      /* the thread of the stream before, to be joined */
-        bool joins;            /* is there one? */
+
+        bool over;        /* under cached->lock; the four below are the fetcher's until then, and constant afterwards */
+        int code;         /* 0, or why chunks are not good */
+        struct error err; /* the same in words */
+        uint8_t *data;    /* len bytes; NULL for a stream */
+        bool *good;       /* per chunk: verified */
+
+        struct wanted *want;   /* of a stream, under cached->lock: what its starter waits for, NULL when it left */
+        struct cached *cached; /* of a stream: constant, as the two below */
+        pthread_t before;      /* the thread of the stream before */
+        bool joins;            /* is there one to join? */
 };
 
 struct cached {
@@ -540,7 +542,7 @@ static int settle(struct cached *c, const struct run *run, struct wanted *w, uin
                 return 0;
         if (!mine && (run->code == 0 || private_failure(run->code)))
                 return 0; /* 0: streamed, but kept nowhere */
-        if (mine && !run->stream && atomic_load(&c->slow->sequential))
+        if (!run->stream && atomic_load(&c->slow->sequential))
                 return 0; /* ranges turned out not to be had */
         return pass_on(run, err);
 }

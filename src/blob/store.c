@@ -106,14 +106,14 @@ int store_failed(struct store *s, const char *what, int code)
         return 0;
 }
 
-bool store_writable(const struct store *s)
+bool store_on(const struct store *s)
 {
         return s->fd[STORE_TMP] >= 0 && !atomic_load(&s->off);
 }
 
-bool store_takes_data(const struct store *s)
+bool store_writable(const struct store *s)
 {
-        return store_writable(s) && !atomic_load(&s->full);
+        return store_on(s) && !atomic_load(&s->full);
 }
 
 const char *store_dir(const struct store *s)
@@ -287,7 +287,7 @@ static void put_tag(struct store *s, int top)
 /* can files be made there? Known at once, not when the first blob has arrived */
 static void probe(struct store *s, int top)
 {
-        if (!store_writable(s))
+        if (!store_on(s))
                 return;
         cleanup(closep) int fd = store_open_file(s->fd[STORE_LOCKS], "tmp", O_RDWR | O_CREAT);
         int r = fd < 0 ? fd : faccessat(s->fd[STORE_TMP], ".", W_OK | X_OK, AT_EACCESS) < 0 ? -errno : 0;
@@ -346,7 +346,7 @@ int store_open(const struct store_options *options, struct store **ret_store, st
         if (r < 0)
                 return r;
         probe(s, top);
-        log_debug(LOG_CACHE, "cache %s: %s", s->dir, store_writable(s) ? "open" : "open for reading only");
+        log_debug(LOG_CACHE, "cache %s: %s", s->dir, store_on(s) ? "open" : "open for reading only");
         *ret_store = take(s);
         return 0;
 }
@@ -507,7 +507,7 @@ static bool holds(int dirfd, const char *name, const void *data, size_t len)
 
 static int put_file(struct store *s, int dirfd, const char *name, const void *data, size_t len, struct error *err)
 {
-        if (!store_writable(s) || dirfd < 0 || holds(dirfd, name, data, len))
+        if (!store_on(s) || dirfd < 0 || holds(dirfd, name, data, len))
                 return 0;
         struct store_tmp t;
         int r = store_tmp_open(s, &t);
@@ -611,7 +611,7 @@ int store_get_name(struct store *s, const char *name, struct buf *out, struct er
 int store_put_name(struct store *s, const char *name, const void *data, size_t len, struct error *err)
 {
         char hex[DIGEST_MAX_TEXT];
-        if (!store_writable(s))
+        if (!store_on(s))
                 return 0;
         cleanup(buf_done) struct buf file;
         buf_init(&file, NAME_FILE_MAX);
@@ -669,7 +669,7 @@ int store_lock(struct store *s, const struct digest *d, int timeout_ms, int *ret
         long pause_ms = 1;
         cleanup(closep) int fd = -1;
         for (;;) {
-                int r = store_writable(s) ? lock_once(s, hex, &fd) : -EROFS;
+                int r = store_on(s) ? lock_once(s, hex, &fd) : -EROFS;
                 if (r == -ENOMEM || r == -EMFILE || r == -ENFILE)
                         return error_set(err, r, "cache %s: lock: %s", s->dir, strerror(-r));
                 if (r != 0) {

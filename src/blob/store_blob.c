@@ -104,7 +104,8 @@ static void partial_drop(struct store_partial *p)
 int store_partial_open(struct store *s, const struct digest *d, uint64_t size, struct store_partial **ret_partial,
         uint64_t *ret_len, struct error *err)
 {
-        if (!store_takes_data(s) || size > INT64_MAX) {
+        store_look_again(s);
+        if (!store_writable(s) || size > INT64_MAX) {
                 *ret_partial = NULL;
                 *ret_len = 0;
                 return 0;
@@ -157,7 +158,7 @@ int store_partial_append(struct store_partial *p, const void *data, size_t len, 
         if (len > p->size - p->len)
                 return error_set(err, -EBADMSG, "%s is longer than the %llu bytes it should have", p->hex,
                         (unsigned long long)p->size);
-        if (!store_takes_data(s)) {
+        if (!store_writable(s)) {
                 partial_drop(p);
                 return 0;
         }
@@ -376,7 +377,8 @@ static int open_readonly(struct store_blob *b)
 static int open_any(struct store_blob *b, bool spill)
 {
         struct store *s = b->store;
-        int r = store_takes_data(s) ? open_kept(b) : -EROFS;
+        store_look_again(s);
+        int r = store_writable(s) ? open_kept(b) : -EROFS;
         if (r == 0 || r == -ENOMEM || r == -EMFILE || r == -ENFILE)
                 return r;
         if (r != -EROFS)
@@ -455,7 +457,7 @@ int store_blob_read(struct store_blob *b, void *data, size_t len, uint64_t off)
         int r = store_pread(b->data_fd, data, len, off);
         note_use(b);
         pthread_rwlock_unlock(&b->lock);
-        if (r == 0)
+        if (r == 0 && !b->spill)
                 atomic_fetch_add(&b->store->read_bytes, len);
         return r;
 }
@@ -470,7 +472,7 @@ static bool evicted(const struct store_blob *b)
 /* the lock is held for reading when this returns true */
 static bool lock_for_write(struct store_blob *b)
 {
-        if (!b->spill && !store_takes_data(b->store))
+        if (!b->spill && !store_writable(b->store))
                 return false;
         pthread_rwlock_rdlock(&b->lock);
         if (b->writable && !evicted(b))

@@ -326,6 +326,12 @@ void store_collect(struct store *s)
         pthread_mutex_unlock(&s->gc_lock);
 }
 
+void store_look_again(struct store *s)
+{
+        if (atomic_load(&s->full))
+                store_collect(s);
+}
+
 void store_wrote(struct store *s, uint64_t bytes)
 {
         atomic_fetch_add(&s->written_bytes, bytes);

@@ -41,11 +41,14 @@ int store_digest_dir(const struct store *s, enum store_place place, const struct
  *  Returns 0 for those, else code. */
 int store_failed(struct store *s, const char *what, int code);
 
-/** May blob data be written now? */
-bool store_takes_data(const struct store *s);
+/** Can small files be written? They may while blobs are not kept because the disk is nearly full. */
+bool store_on(const struct store *s);
 
 /** Accounts for blob bytes written, and from time to time looks at the bounds. No lock may be held. */
 void store_wrote(struct store *s, uint64_t bytes);
+
+/** When the disk was nearly full: is it still? */
+void store_look_again(struct store *s);
 
 /** The bounds are applied, unless somebody is at it. */
 void store_collect(struct store *s);

@@ -15,7 +15,9 @@
 
 #include "base/log.h"
 #include "image/files_tar.h"
+#include "image/idle.h"
 #include "layer/scan.h"
+#include "source/http.h"
 #include "source/layout.h"
 #include "source/reference.h"
 
@@ -32,6 +34,7 @@ struct image {
         struct layer **layers;
         struct pool *ahead;
         struct span_cache *cache;
+        struct idle *idle;
         struct tree *tree;
         bool offline;
         _Atomic uint64_t errors;
@@ -60,10 +63,15 @@ static int open_source(struct image *im, const struct image_options *options, st
         struct files *files = NULL;
         int r;
         switch (im->reference.transport) {
-        case REFERENCE_REGISTRY:
-                r = registry_open(&im->reference, &options->registry, &im->source, err);
+        case REFERENCE_REGISTRY: {
+                struct http_options http = options->registry.http ? *options->registry.http : (struct http_options){0};
+                struct registry_options registry = options->registry;
+                registry.http = &http;
+                http.cancel = options->progress ? &options->progress->cancel : NULL;
+                r = registry_open(&im->reference, &registry, &im->source, err);
                 im->registry = r == 0 ? im->source : NULL;
                 return r;
+        }
         case REFERENCE_OCI:
                 r = files_open_dir(im->reference.file, &files, err);
                 return r < 0 ? r : source_open_files(files, &im->reference, im->reference.file, &im->source, err);
@@ -426,6 +434,7 @@ int image_open(const char *reference, const struct image_options *options, struc
         if (r < 0)
                 return error_wrap(err, r, "%s", im->name);
         say_tree_notes(im);
+        im->idle = idle_start(im->cache);
         *ret_image = take(im);
         return 0;
 }
@@ -434,7 +443,8 @@ void image_close(struct image *im)
 {
         if (!im)
                 return;
-        pool_free(im->ahead); /* first: its jobs hold layers */
+        idle_stop(im->idle);
+        pool_free(im->ahead); /* first of all that is used: its jobs hold layers */
         tree_free(im->tree);
         for (size_t i = 0; i < im->manifest.layer_count; i++) {
                 if (im->layers)

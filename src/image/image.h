@@ -27,7 +27,7 @@ struct image_options {
         struct image_progress *progress; /* NULL: nobody looks */
 };
 
-/** Read by another thread while image_open() works; also the way to stop it. */
+/** Read by another thread while image_open() works; also the way to stop it, and what waits for the network afterwards. */
 struct image_progress {
         _Atomic uint64_t done, total;         /* compressed bytes of the layers that are scanned */
         _Atomic unsigned layers_done, layers; /* of these */
@@ -36,7 +36,7 @@ struct image_progress {
 
 enum { IMAGE_MEMORY_DEFAULT = 64 << 20 };
 
-/** options and its strings are borrowed during the call, but for progress, which only is during the call, too. */
+/** options and its strings are borrowed during the call; progress must live as long as the image. */
 int image_open(const char *reference, const struct image_options *options, struct image **ret_image, struct error *err);
 void image_close(struct image *im);
 DEFINE_CLEANUP(struct image, image_close);

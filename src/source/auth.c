@@ -27,6 +27,7 @@ enum { EXPIRES_DEFAULT_S = 60, EXPIRES_MAX_S = 30 * 24 * 3600, SECRET_MAX = 256 
 struct auth {
         struct http *http;
         const struct http_tls *tls;
+        struct http_tls token_tls; /* the same for the token server; belongs to the busy thread */
         char *domain, *path, *authfile, *creds;
         bool insecure;
         pthread_mutex_t lock;
@@ -348,7 +349,7 @@ static int token_get(
         }
         struct http_request rq = {.method = "GET",
                 .url = buf_str(&url),
-                .tls = a->tls,
+                .tls = &a->token_tls,
                 .authorization = buf_str(&header),
                 .sink = token_sink,
                 .ctx = body};
@@ -380,7 +381,7 @@ static int token_post(struct auth *a, struct token_body *body, struct http_answe
         }
         struct http_request rq = {.method = "POST",
                 .url = c->realm,
-                .tls = a->tls,
+                .tls = &a->token_tls,
                 .form = buf_str(&form),
                 .sink = token_sink,
                 .ctx = body};
@@ -391,7 +392,7 @@ static int token_post(struct auth *a, struct token_body *body, struct http_answe
         return r;
 }
 
-/* May secrets be sent to this address? */
+/* May secrets be sent to the realm's address? Settles how it proves who it is. */
 static int check_realm(struct auth *a, const char *registry_url, struct error *err)
 {
         cleanup(url_done) struct url realm = {0}, registry = {0};
@@ -399,6 +400,9 @@ static int check_realm(struct auth *a, const char *registry_url, struct error *e
         url_show(a->challenge.realm, shown, sizeof shown);
         if (url_parse(a->challenge.realm, &realm, NULL) < 0 || url_parse(registry_url, &registry, NULL) < 0)
                 return error_set(err, -EPROTO, "the challenge's realm is no address: %s", shown);
+        a->token_tls = *a->tls;
+        if (!url_same_origin(a->challenge.realm, registry_url)) /* our certificate is for the registry */
+                a->token_tls.client_cert = a->token_tls.client_key = NULL;
         if (a->insecure)
                 return 0;
         bool near = host_is_loopback(registry.host);
@@ -685,6 +689,10 @@ void auth_advice(struct auth *a, struct buf *out)
 {
         pthread_mutex_lock(&a->lock);
         wait_idle(a);
+        const struct credentials *c = &a->credentials;
+        bool named = c->username || c->identity_token || c->registry_token;
+        buf_adds(out, named ? "the login was refused, or may not see this repository, or there is no such repository; "
+                            : "no such repository, or it needs a login; ");
         advise(a, out);
         pthread_mutex_unlock(&a->lock);
 }

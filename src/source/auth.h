@@ -60,5 +60,5 @@ int auth_header(struct auth *a, const char *url, struct buf *out, uint64_t *ret_
  */
 int auth_challenged(struct auth *a, const char *url, const struct challenges *c, uint64_t seen, struct error *err);
 
-/** What to do about a refusal, in words: "log in with ...". Appends to out. */
+/** A refusal in words: what it probably means ("no such repository, or it needs a login") and what to do. Appends to out. */
 void auth_advice(struct auth *a, struct buf *out);

@@ -24,7 +24,8 @@ struct credentials_options {
 /**
  * Looks for credentials of an image's repository: domain "quay.io", path "org/repo" (the most specific key wins). Nothing
  * found is success with everything NULL. tried: gets a text for messages, "/root/.docker/config.json (no entry), ...";
- * never a secret; may be NULL. -EACCES: a helper or file failed in a way that a person must mend.
+ * never a secret; may be NULL. -EACCES: a helper or file failed in a way that a person must mend; -ENOENT: the named file is
+ * not there; -EINVAL: --creds without a user.
  */
 int credentials_find(const struct credentials_options *options, const char *domain, const char *path,
         struct credentials *ret_credentials, struct buf *tried, struct error *err);

@@ -38,7 +38,8 @@ struct reference {
 };
 
 /** Parses and normalizes. -EINVAL with a message that says what is wrong and how it is meant ("must be lower case").
- *  Looks at the file system only to tell a path from a name. Release with reference_done(), also zeroed ones. */
+ *  -ENOENT: a path (./x, /x) where nothing is. Looks at the file system only to tell a path from a name. Release with
+ *  reference_done(), also zeroed ones. */
 int reference_parse(const char *text, struct reference *ret_ref, struct error *err);
 
 /** A registry reference by the grammar alone: no transports, no files. */

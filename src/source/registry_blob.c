@@ -23,7 +23,8 @@
 enum {
         PROGRESS_MIN = 256 << 10, /* so many bytes count as getting further */
         SHORT_MIN = 4 << 10,      /* an answer with fewer bytes than asked for, and than this, is a failure */
-        ROUTE_TRIES = 2,          /* how often a refused address is replaced without a byte in between */
+        REFUSALS_MAX = 8,         /* of addresses, without a byte in between, */
+        REFUSAL_FRESH = 4,        /* where one that came from the registry just now counts as so many */
 };
 
 enum route { ROUTE_UNKNOWN, ROUTE_PLAIN, ROUTE_SIGNED };
@@ -310,7 +311,8 @@ static int assess(struct transfer *t, int r, uint64_t before, struct http_answer
                         (unsigned long long)t->end);
                 a->transient = true;
         }
-        if (r == 0 && address_refused(a) && !t->foreign_url && t->refusals++ < ROUTE_TRIES) {
+        if (r == 0 && address_refused(a) && !t->foreign_url && t->refusals < REFUSALS_MAX) {
+                t->refusals += t->direct ? 1 : REFUSAL_FRESH;
                 route_forget(t);
                 return 0;
         }

@@ -6,7 +6,7 @@
  *                ^ taken                                                             ^ next
  *
  * One connection is as fast as its window and the distance allow, several are several times that; on a fast line they gain
- * nothing and would cost memory (slots times piece). A piece is about what one connection brings in a second, so that
+ * nothing and would cost memory (slots times piece). A piece is what one connection brings in half a second, so that
  * slow lines do not wait for the last byte of a large piece. Helpers are counted over all blobs of a source, so that layers
  * side by side do not multiply them; a stream that gets none goes on as it began. */
 #include <errno.h>
@@ -16,13 +16,14 @@
 #include "source/registry_blob.h"
 
 enum {
-        SLOTS = 4,            /* pieces in memory, and threads, of one stream */
+        SLOTS = 8,            /* pieces in memory of one stream */
+        THREADS = 4,          /* that fetch them */
         HELPERS_MAX = 8,      /* of one source */
         PROBE_LEN = 2 << 20,  /* so much is timed */
         REST_MIN = 8 << 20,   /* less than this is not worth it */
         RATE_FAST = 50 << 20, /* bytes a second that one connection need not be helped with */
         PIECE_MIN = 512 << 10,
-        PIECE_MAX = 4 << 20,
+        PIECE_MAX = 2 << 20,
 };
 
 /* ---- the beginning: one connection, timed */
@@ -58,7 +59,7 @@ static int probe_sink(void *ctx, const void *data, size_t len)
         uint64_t rate = p->seen * 1000 / (uint64_t)MAX(http_now_ms() - p->start_ms, (int64_t)1);
         if (rate >= RATE_FAST || p->rest < REST_MIN || p->rest < rate)
                 return 0;
-        p->piece_len = clamp(rate, PIECE_MIN, PIECE_MAX);
+        p->piece_len = clamp(rate / 2, PIECE_MIN, PIECE_MAX);
         return 1;
 }
 
@@ -163,7 +164,7 @@ static unsigned helpers_take(struct places *places)
 {
         unsigned used = atomic_load(&places->helpers), n;
         do {
-                n = used < HELPERS_MAX ? MIN((unsigned)SLOTS, (unsigned)HELPERS_MAX - used) : 0;
+                n = used < HELPERS_MAX ? MIN((unsigned)THREADS, (unsigned)HELPERS_MAX - used) : 0;
                 if (n < 2)
                         return 0;
         } while (!atomic_compare_exchange_weak(&places->helpers, &used, used + n));
@@ -201,7 +202,7 @@ static int stream_pieces(struct blob *blob, uint64_t *pos, uint64_t piece_len, b
                 .end = blob->size,
                 .piece_len = piece_len,
                 .count = (blob->size - *pos + piece_len - 1) / piece_len};
-        pthread_t threads[SLOTS];
+        pthread_t threads[THREADS];
         int r = 0;
         if (line_init(&l))
                 while (got < want && pthread_create(&threads[got], NULL, helper, &l) == 0)

@@ -311,8 +311,7 @@ int repo_status_error(struct repo *r, const char *what, const struct http_answer
                 cleanup(buf_done) struct buf advice;
                 buf_init(&advice, 8192);
                 auth_advice(r->auth, &advice);
-                return error_set(err, -EACCES, "%s: %s: %s: no such repository, or it needs a login; %s", r->name, what,
-                        status, buf_str(&advice));
+                return error_set(err, -EACCES, "%s: %s: %s: %s", r->name, what, status, buf_str(&advice));
         }
         if (a->status == 404 && strcmp(code, "NAME_UNKNOWN") == 0)
                 return error_set(err, -ENOENT, "%s: no such repository in this registry", r->name);

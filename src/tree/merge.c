@@ -32,15 +32,15 @@
  */
 #include <errno.h>
 
-#include "base/arena.h"
 #include "base/map.h"
 #include "tree/draft.h"
 
 enum {
         CACHE_BITS = 13,     /* directories of recent entries */
-        STEPS_MAX = 1 << 29, /* path components walked in a merge: far above what real images take */
+        STEPS_MAX = 1 << 28, /* path components walked in a merge: far above what real images take */
 };
-#define IN_AUFS UINT32_MAX /* instead of a directory: inside of AUFS' own files, which are never shown */
+#define PLNK    ".wh..wh.plnk" /* where AUFS keeps the targets of hard links */
+#define IN_AUFS UINT32_MAX     /* instead of a directory: inside of AUFS' own files, which are never shown */
 
 struct cached {
         uint64_t generation; /* it holds while that is the draft's */
@@ -48,17 +48,14 @@ struct cached {
 };
 
 struct merge {
-        const struct index *const *indexes;
-        const uint32_t *bases;
+        struct tree *tree; /* has its indexes, and collects the statistics */
         bool plain;
         struct draft draft;
-        struct tree_stats *stats;
 
         const struct index *ix; /* the layer being applied */
         unsigned layer;
-        uint32_t base;   /* number of its first entry */
-        struct map plnk; /* its AUFS hard link targets: path to node */
-        struct arena plnk_paths;
+        uint32_t base;        /* number of its first entry */
+        struct map plnk;      /* its AUFS hard link targets: name in PLNK to node */
         struct cached *cache; /* directories that entries of this layer are in */
         uint64_t steps;
 };
@@ -148,7 +145,7 @@ enum walk {
 static uint32_t replace_with_dir(struct merge *m, uint32_t dir, uint32_t name, uint32_t edge, unsigned stamp)
 {
         if (edge) {
-                m->stats->replaced_parents += m->draft.nodes[m->draft.edges[edge].node].type == TAR_SYMLINK;
+                m->tree->stats.replaced_parents += m->draft.nodes[m->draft.edges[edge].node].type == TAR_SYMLINK;
                 draft_remove(&m->draft, edge);
         }
         return dir_new(m, dir, name, stamp);
@@ -178,15 +175,11 @@ static uint32_t step(struct merge *m, uint32_t dir, const char *text, size_t len
 static bool follow(struct merge *m, uint32_t symlink, struct tree_path *path, uint32_t *dir)
 {
         struct index_entry e;
-        uint32_t content = m->draft.nodes[symlink].content;
-        unsigned layer = m->layer;
-        while (m->bases[layer] > content)
-                layer--;
-        index_entry(m->indexes[layer], content - m->bases[layer], &e);
+        tree_entry(m->tree, m->draft.nodes[symlink].content, &e);
         if (!e.link_len)
                 return true; /* as "." */
         if (!tree_path_push(path, e.link, e.link_len)) {
-                m->stats->dropped_loops++;
+                m->tree->stats.dropped_loops++;
                 return false;
         }
         if (e.link[0] == '/')
@@ -219,7 +212,7 @@ static uint32_t walk(struct merge *m, const char *path, size_t len, enum walk mo
                         continue;
                 }
                 if (mode == WALK_CREATE && !m->plain && begins(name, len, ".wh..wh.")) {
-                        m->stats->odd_whiteouts++; /* a symlink leads into AUFS' own files */
+                        m->tree->stats.odd_whiteouts++; /* a symlink leads into AUFS' own files */
                         return 0;
                 }
                 uint32_t next = missing ? 0 : step(m, dir, name, len, mode);
@@ -269,10 +262,13 @@ static struct cached *cache_slot(const struct merge *m, const struct index_entry
 /* the directory of an entry if it is known already, IN_AUFS, or 0 */
 static uint32_t cached_dir(const struct merge *m, const struct index_entry *e)
 {
-        const struct cached *c = cache_slot(m, e);
+        struct cached *c = cache_slot(m, e);
         if (c->generation == m->draft.generation && c->dir_id == e->dir_id)
                 return c->node;
-        return !m->plain && path_in_aufs(e->dir, e->dir_len) ? IN_AUFS : 0;
+        if (m->plain || !path_in_aufs(e->dir, e->dir_len))
+                return 0;
+        *c = (struct cached){.generation = m->draft.generation, .dir_id = e->dir_id, .node = IN_AUFS};
+        return IN_AUFS;
 }
 
 /* the directory of an entry, made if need be; 0: a symlink loop, or a failure */
@@ -311,22 +307,14 @@ static void apply_opaque(struct merge *m, const struct index_entry *e)
                 hide_lower(m, dir);
 }
 
-/* AUFS keeps targets of hard links under names of its own; they are not shown, but links to them are */
+/* AUFS keeps files with several names in a directory of its own, which is not shown; but links to them are. */
 static void apply_aufs(struct merge *m, const struct index_entry *e, uint32_t id)
 {
-        m->stats->odd_whiteouts++;
-        if (e->type != TAR_REG)
+        m->tree->stats.odd_whiteouts++;
+        if (e->type != TAR_REG || e->dir_len != strlen(PLNK) || memcmp(e->dir, PLNK, e->dir_len) != 0)
                 return;
-        size_t dir_len = e->dir_len + (e->dir_len > 0), len = dir_len + e->name_len;
-        char *path = arena_alloc(&m->plnk_paths, len + 1);
-        uint32_t node = path ? draft_node(&m->draft, TAR_REG, id) : draft_fail_memory(&m->draft);
-        if (!node)
-                return;
-        memcpy(path, e->dir, e->dir_len);
-        if (dir_len)
-                path[dir_len - 1] = '/';
-        memcpy(path + dir_len, e->name, e->name_len);
-        if (map_put(&m->plnk, path, len, node) < 0)
+        uint32_t node = draft_node(&m->draft, TAR_REG, id);
+        if (node && map_put(&m->plnk, e->name, e->name_len, node) < 0)
                 draft_fail_memory(&m->draft);
 }
 
@@ -336,9 +324,9 @@ static uint32_t find_target(struct merge *m, const struct index_entry *e, uint32
         *ret_node = 0;
         if (!e->link_len)
                 return 0; /* the root */
-        const uint64_t *plnk = map_find(&m->plnk, e->link, e->link_len);
-        if (plnk) {
-                *ret_node = (uint32_t)*plnk;
+        if (m->plnk.count && begins(e->link, e->link_len, PLNK "/")) {
+                const uint64_t *node = map_find(&m->plnk, e->link + strlen(PLNK "/"), e->link_len - strlen(PLNK "/"));
+                *ret_node = node ? (uint32_t)*node : 0;
                 return 0;
         }
         const char *slash = memrchr(e->link, '/', e->link_len);
@@ -357,7 +345,7 @@ static void apply_hardlink(struct merge *m, const struct index_entry *e, uint32_
         if (m->draft.code)
                 return;
         if (!target || m->draft.nodes[target].type == TAR_DIR) {
-                m->stats->dropped_links++;
+                m->tree->stats.dropped_links++;
                 return;
         }
         uint32_t dir = make_dir(m, e), name = dir ? draft_name(&m->draft, e->name, e->name_len) : 0;
@@ -428,7 +416,7 @@ static void apply(struct merge *m, uint32_t i)
         if (kind == AUFS || known == IN_AUFS)
                 apply_aufs(m, &e, id);
         else if (kind == ODD)
-                m->stats->odd_whiteouts++;
+                m->tree->stats.odd_whiteouts++;
         else if (kind == WHITEOUT)
                 apply_whiteout(m, &e, known);
         else if (kind == OPAQUE)
@@ -446,14 +434,12 @@ static void merge_done(struct merge *m)
         draft_done(&m->draft);
         free(m->cache);
         map_done(&m->plnk);
-        arena_done(&m->plnk_paths);
 }
 
 static int merge_init(struct merge *m, struct tree *t, bool plain, struct error *err)
 {
-        *m = (struct merge){.indexes = t->indexes, .bases = t->bases, .plain = plain, .stats = &t->stats};
+        *m = (struct merge){.tree = t, .plain = plain};
         map_init(&m->plnk);
-        arena_init(&m->plnk_paths);
         m->cache = calloc((size_t)1 << CACHE_BITS, sizeof *m->cache);
         int r = draft_init(&m->draft, t->bases[t->layer_count], err);
         return r == 0 && !m->cache ? error_nomem(err) : r;
@@ -462,14 +448,13 @@ static int merge_init(struct merge *m, struct tree *t, bool plain, struct error 
 static void apply_layer(struct merge *m, unsigned layer)
 {
         m->layer = layer;
-        m->ix = m->indexes[layer];
-        m->base = m->bases[layer];
+        m->ix = m->tree->indexes[layer];
+        m->base = m->tree->bases[layer];
         m->draft.generation++; /* the cache ends: what entries of this layer pass through is to be stamped */
-        for (uint32_t i = 0, count = m->bases[layer + 1] - m->base; i < count && !m->draft.code; i++)
+        for (uint32_t i = 0, count = m->tree->bases[layer + 1] - m->base; i < count && !m->draft.code; i++)
                 apply(m, i);
         map_done(&m->plnk);
         map_init(&m->plnk);
-        arena_done(&m->plnk_paths);
 }
 
 /* counts the entries through */

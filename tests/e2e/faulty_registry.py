@@ -10,7 +10,7 @@ to. The first line on standard output is {"registry": PORT, "storage": PORT}. It
 GET  /_control/counts   {"requests": [{method, path, query, range, auth, status, bytes, port, ns}...], "paths": {path: n}}
 POST /_control/faults   a list of faults replaces the present ones
 POST /_control/config   sets some of: auth (null, "basic", "bearer"), realm, service, scope, user, password, token_life (s, what
-                        is said), token_uses (a token works so often), token_status, identity (refresh token for POST), public,
+                        is said), token_uses (a token works so often), token_delay (s), token_status, identity (refresh token for POST), public,
                         redirect (blobs come from storage), url_uses (a signed address works so often), expired_status,
                         ranges (false: whole bodies always), max_range (bytes of an answer at most), omit (headers left out),
                         rate (bytes a second of each connection)
@@ -34,6 +34,7 @@ many requests, "times": hit so many (default: 1; 0: all), "kind": ...}
 """
 import argparse
 import base64
+import functools
 import gzip
 import hashlib
 import http.server
@@ -51,7 +52,7 @@ import urllib.parse
 
 START = {
     "auth": None, "realm": None, "service": "faulty", "scope": None, "user": "user", "password": "pass:word",
-    "token_life": 300, "token_uses": 0, "token_status": 0, "identity": None, "public": True, "redirect": False,
+    "token_life": 300, "token_uses": 0, "token_delay": 0, "token_status": 0, "identity": None, "public": True, "redirect": False,
     "url_uses": 0, "expired_status": 403, "ranges": True, "max_range": 0, "omit": [], "rate": 0, "bearer_error": "invalid_token",
 }
 lock = threading.Lock()
@@ -78,6 +79,7 @@ def documents():
     return found
 
 
+@functools.lru_cache(maxsize=16)
 def blob(digest):
     alg, _, hexa = digest.partition(":")
     if not re.fullmatch(r"[a-z0-9]+", alg) or not re.fullmatch(r"[0-9a-f]+", hexa):
@@ -271,6 +273,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return self.headers.get("Authorization") == "Basic " + text
 
     def token(self, fault):
+        time.sleep(config["token_delay"])
         if config["token_status"]:
             return self.answer(config["token_status"], b"{}")
         named = self.basic()

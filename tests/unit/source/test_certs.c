@@ -207,3 +207,25 @@ TEST(hosts_toml)
         refuse("q.io", -EINVAL, "line 1");
         end_world();
 }
+
+TEST(the_users_own)
+{
+        new_world();
+        setenv("XDG_CONFIG_HOME", folder, 1);
+        put("docker/certs.d/unit.test.example/a.crt", PEM("rootless"));
+        struct certs c;
+        CHECK_INT(certs_find("unit.test.example", &c, NULL), 0);
+        CHECK_STR(c.ca_pem, PEM("rootless") "\n");
+        certs_done(&c);
+        put("containers/certs.d/unit.test.example/a.crt", PEM("containers"));
+        CHECK_INT(certs_find("unit.test.example", &c, NULL), 0);
+        CHECK_STR(c.ca_pem, PEM("containers") "\n");
+        certs_done(&c);
+        unsetenv("XDG_CONFIG_HOME");
+        setenv("HOME", folder, 1);
+        put(".config/containers/certs.d/unit.test.example/a.crt", PEM("home"));
+        CHECK_INT(certs_find("unit.test.example", &c, NULL), 0);
+        CHECK_STR(c.ca_pem, PEM("home") "\n");
+        certs_done(&c);
+        end_world();
+}

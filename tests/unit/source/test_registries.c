@@ -319,3 +319,20 @@ TEST(named_file)
         CHECK_INT(registries_load(NULL, &reg, &err), -ENOENT);
         drop_folder();
 }
+
+TEST(the_users_own)
+{
+        strcpy(folder, "/tmp/registries.XXXXXX");
+        CHECK(mkdtemp(folder));
+        unsetenv("CONTAINERS_REGISTRIES_CONF");
+        unsetenv("CONTAINERS_REGISTRIES_CONF_OVERRIDE");
+        setenv("XDG_CONFIG_HOME", folder, 1);
+        put("containers/registries.conf", "[[registry]]\nprefix='unit.test.example'\nlocation='mine.example'\n");
+        struct registries *reg;
+        struct error err = {0};
+        CHECK_INT(registries_load(NULL, &reg, &err), 0);
+        CHECK_STR(err.msg, "");
+        expect(reg, "unit.test.example/x", "mine.example/x");
+        registries_free(reg);
+        drop_folder();
+}

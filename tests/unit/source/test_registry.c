@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 
+#include "base/log.h"
 #include "unit/source/faulty.h"
 
 struct pile {
@@ -181,7 +182,7 @@ TEST(trouble_that_passes)
                 {"[{\"path\":\"blobs\",\"kind\":\"range\",\"value\":\"\"}]", 2},
                 {"[{\"path\":\"blobs\",\"kind\":\"range\",\"value\":\"bytes 1000000-1299999/*\"}]", 1},
                 {"[{\"path\":\"blobs\",\"kind\":\"gzip\"}]", 2},
-                {"[{\"path\":\"blobs\",\"kind\":\"stall\",\"after\":1000,\"seconds\":4}]", 2},
+                {"[{\"path\":\"blobs\",\"kind\":\"stall\",\"after\":1000,\"seconds\":600}]", 2},
         };
         for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
                 struct error err = {0};
@@ -206,8 +207,8 @@ TEST(trouble_that_stays)
                 {"[{\"path\":\"blobs\",\"kind\":\"status\",\"status\":503,\"times\":0}]", -ENETUNREACH, 4, "503"},
                 {"[{\"path\":\"blobs\",\"kind\":\"status\",\"status\":429,\"times\":0}]", -ENETUNREACH, 4,
                         "rate limit"},
-                {"[{\"path\":\"blobs\",\"kind\":\"status\",\"status\":429,\"headers\":{\"Retry-After\":\"3600\"}}]",
-                        -ENETUNREACH, 1, "3600"},
+                {"[{\"path\":\"blobs\",\"kind\":\"status\",\"status\":429,\"headers\":{\"Retry-After\":\"10\"}}]",
+                        -ENETUNREACH, 1, "after 10"},
                 {"[{\"path\":\"blobs\",\"kind\":\"reset\",\"times\":0}]", -ENETUNREACH, 4, "broke"},
                 {"[{\"path\":\"blobs\",\"kind\":\"cut\",\"after\":0,\"times\":0}]", -ENETUNREACH, 4, "broke"},
                 {"[{\"path\":\"blobs\",\"kind\":\"chunked\",\"after\":0,\"times\":0}]", -EBADMSG, 4, "ends early"},
@@ -319,6 +320,7 @@ TEST(storage_that_refuses_for_good)
 
 struct readers {
         struct blob *b;
+        struct source *s;
         atomic_int failed;
 };
 
@@ -383,6 +385,37 @@ TEST(bearer_tokens)
         CHECK(strstr(faulty_field("/token", 0, "query"), "scope=repository:test/app:pull&scope=aws"));
 }
 
+static void *resolver(void *arg)
+{
+        struct readers *r = arg;
+        struct buf out;
+        char *type = NULL;
+        buf_init(&out, SOURCE_MANIFEST_MAX);
+        if (r->s->ops->resolve(r->s, NULL, &out, &type, NULL) != 0)
+                atomic_fetch_add(&r->failed, 1);
+        free(type);
+        buf_done(&out);
+        return NULL;
+}
+
+TEST(one_token_for_all)
+{
+        /* the tokens come late, so that everybody has got a 401 meanwhile */
+        faulty_set("{\"auth\":\"bearer\",\"token_delay\":0.3}", NULL);
+        cleanup(source_closep) struct source *s = faulty_open("test/app", NULL);
+        for (int round = 1; round <= 2; round++) {
+                struct readers r = {.s = s};
+                pthread_t threads[8];
+                for (size_t i = 0; i < ARRAY_LEN(threads); i++)
+                        CHECK_INT(pthread_create(&threads[i], NULL, resolver, &r), 0);
+                for (size_t i = 0; i < ARRAY_LEN(threads); i++)
+                        pthread_join(threads[i], NULL);
+                CHECK_INT(atomic_load(&r.failed), 0);
+                CHECK_INT(faulty_count("/token", NULL, 0), round);
+                json_free(faulty_control("expire", "{}"));
+        }
+}
+
 TEST(logins)
 {
         struct error err = {0};
@@ -401,6 +434,114 @@ TEST(logins)
                 0);
         CHECK_INT(faulty_count("/token", NULL, 0), 2);
         CHECK_STR(faulty_field("/token", 1, "method"), "POST");
+}
+
+/* Writes ~/.docker/config.json with one entry for the registry. */
+static void docker_config(const char *entry)
+{
+        char path[100], text[600];
+        snprintf(path, sizeof path, "%s/.docker", faulty.dir);
+        mkdir(path, 0700);
+        snprintf(text, sizeof text, "{\"auths\":{\"127.0.0.1:%u\":%s}}", faulty.registry, entry);
+        faulty_write(".docker/config.json", text, strlen(text));
+}
+
+TEST(docker_logins)
+{
+        struct error err = {0};
+        faulty_start();
+        docker_config("{\"auth\":\"dXNlcjpwYXNzOndvcmQ=\"}");
+        CHECK_INT(resolve_once("test/app", "{\"auth\":\"basic\"}", NULL, NULL, &err), 0);
+        CHECK_INT(resolve_once("test/app", "{\"auth\":\"bearer\",\"public\":false}", NULL, NULL, &err), 0);
+        CHECK_STR(faulty_field("/token", 0, "auth"), "basic");
+        docker_config("{\"auth\":\"PHRva2VuPjo=\",\"identitytoken\":\"id-token\"}");
+        CHECK_INT(resolve_once("test/app", "{\"auth\":\"bearer\",\"public\":false,\"identity\":\"id-token\"}", NULL,
+                          NULL, &err),
+                0);
+        CHECK_STR(faulty_field("/token", 0, "method"), "POST");
+        CHECK_INT(
+                resolve_once("test/app", "{\"auth\":\"bearer\",\"identity\":\"another\"}", NULL, NULL, &err), -EACCES);
+        CHECK(strstr(err.msg, "config.json") && !strstr(err.msg, "id-token"));
+        docker_config("{\"registrytoken\":\"not-good\"}");
+        CHECK_INT(resolve_once("test/app", "{\"auth\":\"bearer\"}", NULL, NULL, &err), -EACCES);
+        CHECK_INT(faulty_count("/token", NULL, 0), 0);
+        docker_config("{}");
+}
+
+/* The image under a name whose registry has a mirror. */
+static struct source *open_mirrored(const char *conf, const char *creds, struct error *err)
+{
+        char path[100];
+        struct reference ref = {0};
+        faulty_write("mirrors.conf", conf, strlen(conf));
+        snprintf(path, sizeof path, "%s/mirrors.conf", faulty.dir);
+        CHECK_INT(reference_parse_name("test/app", &ref, NULL), 0);
+        struct http_options http = {.backoff_ms = 2, .tries = 3};
+        struct registry_options o = {.tls_verify = -1, .registries_conf = path, .creds = creds, .http = &http};
+        struct source *s = NULL;
+        if (registry_open(&ref, &o, &s, err) < 0)
+                CHECK_FAIL("%s", err->msg);
+        reference_done(&ref);
+        return s;
+}
+
+TEST(mirrors)
+{
+        struct error err = {0};
+        char conf[600];
+        static const char mirror[] = "[[registry]]\nprefix = \"docker.io/test\"\nlocation = \"127.0.0.1:1/none\"\n"
+                                     "[[registry.mirror]]\nlocation = \"127.0.0.1:%u/%s\"\n";
+        faulty_set(NULL, NULL);
+        snprintf(conf, sizeof conf, mirror, faulty.registry, "test");
+        {
+                cleanup(source_closep) struct source *s = open_mirrored(conf, "user:pass:word", &err);
+                cleanup(blob_unrefp) struct blob *b = open_blob(s);
+                CHECK_INT(resolve(s, NULL, NULL), 0);
+                CHECK_INT(read_range(b, 100, 100, NULL), 0);
+        }
+        /* the login is the registry's, not the mirror's */
+        faulty_set("{\"auth\":\"basic\"}", NULL);
+        {
+                cleanup(source_closep) struct source *s = open_mirrored(conf, "user:pass:word", &err);
+                CHECK_INT(resolve(s, NULL, &err), -EACCES); /* which says more than that nobody is at 127.0.0.1:1 */
+                CHECK_STR(faulty_field("/v2/", 0, "auth"), "");
+                CHECK_INT(faulty_count("/v2/", NULL, 0), 1);
+        }
+        /* a mirror that does not have it: the registry itself is asked */
+        snprintf(conf, sizeof conf,
+                "[[registry]]\nprefix = \"docker.io/test\"\nlocation = \"127.0.0.1:%u/test\"\n"
+                "[[registry.mirror]]\nlocation = \"127.0.0.1:1/x\"\n[[registry.mirror]]\nlocation = "
+                "\"127.0.0.1:%u/x\"\n",
+                faulty.registry, faulty.registry);
+        faulty_set(NULL, NULL);
+        {
+                cleanup(source_closep) struct source *s = open_mirrored(conf, NULL, &err);
+                cleanup(blob_unrefp) struct blob *b = open_blob(s);
+                CHECK_INT(resolve(s, NULL, NULL), 0);
+                CHECK_INT(read_range(b, 100, 100, NULL), 0);
+                CHECK_INT(faulty_count("/v2/x/app/", NULL, 404), 1);
+                CHECK_INT(faulty_count("/v2/test/app/", NULL, 0), 2);
+        }
+}
+
+static int warnings;
+
+static void count_warnings(enum log_topic topic, const char *line, void *ctx)
+{
+        (void)ctx;
+        warnings += topic == LOG_WARNING && strstr(line, "repository moves") != NULL;
+}
+
+TEST(warnings_are_shown_once)
+{
+        log_setup(0, count_warnings, NULL);
+        faulty_set(NULL, "[{\"path\":\"/v2/\",\"kind\":\"headers\",\"times\":0,\"headers\":{\"Warning\":\"299 - "
+                         "\\\"repository moves\\\"\"}}]");
+        cleanup(source_closep) struct source *s = faulty_open("test/app", NULL);
+        CHECK_INT(resolve(s, NULL, NULL), 0);
+        CHECK_INT(resolve(s, NULL, NULL), 0);
+        CHECK_INT(warnings, 1);
+        log_setup(0, NULL, NULL);
 }
 
 TEST(token_servers_that_are_not_asked)
@@ -472,6 +613,30 @@ TEST(streams_in_pieces)
         CHECK_INT(stream_once(NULL, NULL, 0, NULL), 0);
         CHECK_INT(faulty_count("/blobs/", NULL, 206), 31);
         faulty.piece_len = 0;
+}
+
+static int slow_sink(void *ctx, const void *data, size_t len)
+{
+        struct pile *p = ctx;
+        if (len > 50000)
+                usleep(5000); /* the helpers run ahead */
+        buf_add(&p->bytes, data, len);
+        return 0;
+}
+
+TEST(pieces_wait_for_a_slow_sink)
+{
+        faulty_set(NULL, NULL);
+        faulty.piece_len = 60000;
+        cleanup(source_closep) struct source *s = faulty_open("test/app", NULL);
+        cleanup(blob_unrefp) struct blob *b = open_blob(s);
+        faulty.piece_len = 0;
+        struct pile p;
+        buf_init(&p.bytes, FAULTY_BLOB_LEN);
+        CHECK_INT(blob_stream(b, 0, slow_sink, &p, NULL), 0);
+        CHECK_INT(p.bytes.len, FAULTY_BLOB_LEN);
+        CHECK_MEM(p.bytes.data, faulty.blob, FAULTY_BLOB_LEN);
+        buf_done(&p.bytes);
 }
 
 static int stop_sink(void *ctx, const void *data, size_t len)

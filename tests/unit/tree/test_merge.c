@@ -308,6 +308,7 @@ TEST(parent_is_a_symlink_of_the_same_layer)
 {
         EXPECT("usr/@0 usr/lib/@0 usr/lib/foo@0.3 lib>usr/lib", "d usr; d usr/lib; s lib>usr/lib; f lib/foo");
         EXPECT("etc/@0 etc/f@0.2 l>/etc", "d etc; s l>/etc; f l/f");
+        EXPECT("etc/@0 etc/f@0.3 d/@0 d/l>/etc", "d etc; d d; s d/l>/etc; f d/l/f");
         EXPECT("a/@- a/l>../../../x x/@- x/f@0.1", "s a/l>../../../x; f a/l/f");
 }
 
