@@ -215,6 +215,11 @@ static uint32_t walk(struct merge *m, const char *path, size_t len, enum walk mo
                         m->tree->stats.odd_whiteouts++; /* a symlink leads into AUFS' own files */
                         return 0;
                 }
+                if (mode == WALK_CREATE && len > TREE_NAME_BYTES_MAX) {
+                        m->tree->stats
+                                .dropped_loops++; /* a symlink's target may hold names that no directory can have */
+                        return 0;
+                }
                 uint32_t next = missing ? 0 : step(m, dir, name, len, mode);
                 if (m->draft.code)
                         return 0;

@@ -275,6 +275,8 @@ def compress(data, r):
 
 
 class Differential(unittest.TestCase):
+    maxDiff = 4000
+
     @classmethod
     def setUpClass(cls):
         cls.dumper = trees.Dumper()

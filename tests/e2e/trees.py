@@ -308,4 +308,7 @@ def oracle_tree(layers):
         tf = o.open_tar(io.BytesIO(data), Options)
         if tf is not None:
             t.apply(tf, i)
-    return {r["path"]: r for r in t.dump()}
+    tree = {r["path"]: r for r in t.dump()}
+    if any(len(o.enc(c)) > 255 for path in tree for c in path.split("/")):
+        raise Ambiguous  # made along a symlink; no file system has such a name
+    return tree
