@@ -369,7 +369,7 @@ static void apply_hardlink(struct merge *m, const struct index_entry *e, uint32_
         }
         /* as an engine does after link(2): owner, mode and time are set; attributes that the entry has none of stay */
         m->draft.nodes[target].attr = id;
-        if (e->xattr_count)
+        if (e->xattr_count && m->draft.nodes[target].type == TAR_REG)
                 m->draft.nodes[target].file.xattr = id;
 }
 

@@ -468,6 +468,9 @@ TEST(hard_link_to_a_symlink_is_another_name_of_it)
         CHECK_INT(layers_attr(l, "s").uid, 5);
         CHECK_INT(layers_attr(l, "s").mode, S_IFLNK | 0777);
         layers_free(l);
+        l = MERGE("s s>t; h h>s x=user.a:b"); /* which no symlink can have */
+        CHECK_INT(tree_xattr_count(l->tree, layers_ino(l, "s")), 0);
+        layers_free(l);
 }
 
 TEST(hard_link_target_through_symlinks_of_any_layer)
