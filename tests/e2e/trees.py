@@ -189,7 +189,7 @@ def oracle_tree(layers):
 
     - a hard-link entry's metadata go to the inode; its attributes, if it has any, too
     - a character device 0:0 leaves nothing behind, like a whiteout
-    - unknown types, dump directories, empty symlink targets, user.* attributes of symlinks are left out
+    - unknown types, dump directories, empty symlink targets, user.* attributes of all but files and directories are left out
     - an opaque marker makes its directory; a whiteout below a lower layer's symlink makes a directory of that
     """
     o = oracle()
@@ -198,12 +198,15 @@ def oracle_tree(layers):
         def lower_paths(self):
             return {r["path"] for r in self.dump()} if self.root.kids else set()
 
-        def hide(self, parts, layer):
+        def hide(self, parts, members):
             """the lower directory of a whiteout; symlinks on the way give way"""
             d = self.root
-            for c in parts:
+            for i, c in enumerate(parts, 1):
                 n = d.kids.get(c)
                 if n is not None and n.t == "lnk":
+                    if any(m.type == b"1" or o.comps(m.name)[:i] == parts[:i] and not o.comps(m.name)[-1].startswith(".wh.")
+                           for m in members if o.comps(m.name)):
+                        raise Ambiguous
                     v = o.Node("dir", n.layer)
                     v.implicit = True
                     d.kids[c] = n = v
@@ -212,11 +215,21 @@ def oracle_tree(layers):
                 d = n
             return d
 
+        def check_link(self, link):
+            """a whiteout of the same layer must not lead through it"""
+            for parts in self.marked if link.t == "lnk" else ():
+                d = self.root
+                for c in parts:
+                    d = d.kids.get(c) if d.kids else None
+                    if d is link:
+                        raise Ambiguous
+                    if d is None:
+                        break
+
         def apply(self, tf, layer):
             members = [m for m in o.members(tf) if self.wanted(m)]
-            links = {"/".join(o.comps(m.name)) for m in members if m.type == b"2"}
+            self.marked = []
             before = self.lower_paths()
-            opaque = []
             for m in members:
                 p = o.comps(m.name)
                 if not p or not p[-1].startswith(o.WH) or any(c.startswith(".wh..wh.") for c in p[:-1]):
@@ -224,11 +237,8 @@ def oracle_tree(layers):
                 marker = p[-1] == o.OPQ
                 if not marker and (p[-1].startswith(".wh..wh.") or p[-1] in (".wh.", ".wh..", ".wh...")):
                     continue
-                if any("/".join(p[:i]) in links for i in range(1, len(p))):
-                    raise Ambiguous
-                if marker:
-                    opaque.append((p[:-1], m))
-                d = self.hide(p[:-1], layer)
+                self.marked.append(p[:-1])
+                d = self.hide(p[:-1], members)
                 if d is None:
                     continue
                 if marker:
@@ -271,12 +281,13 @@ def oracle_tree(layers):
                 d = self.walkdir(p[:-1], True, layer)
                 if d is None:
                     return
-                if d.kids.get(p[-1]) is n and self.lookup(tp) is n and o.comps(m.linkname) == p:
-                    return
+                if tp[-1] == p[-1] and self.walkdir(tp[:-1], False, 0) is d:
+                    return  # itself
                 d.kids[p[-1]] = n
+                self.check_link(n)
                 xa = n.xa
                 self.setmeta(n, m)
-                n.xa = n.xa or xa
+                n.xa = n.xa if n.t == "reg" and n.xa else xa
                 return
             d = self.walkdir(p[:-1], True, layer)
             if d is None:
@@ -290,7 +301,8 @@ def oracle_tree(layers):
                 d.kids.pop(p[-1], None)
                 return
             d.kids[p[-1]] = self.node(tf, m, k, layer)
-            if k == "lnk":
+            self.check_link(d.kids[p[-1]])
+            if k not in ("reg", "dir"):
                 d.kids[p[-1]].xa = {n: v for n, v in d.kids[p[-1]].xa.items() if not n.startswith("user.")}
 
         def wanted(self, m):
