@@ -10,6 +10,9 @@
  *   v1/partial/HEX                   the first bytes of a blob whose first pass is under way or was interrupted
  *   v1/names/HEX                     what a name resolved to last (HEX: sha256 of the full reference)
  *   v1/locks/HEX                     flock'ed by whoever makes what belongs to the digest
+ *   v1/tmp/                          what is being written; leftovers of the dead are removed at the next opening
+ *
+ * For sha512 digests there is a second directory beside each sha256.
  *
  * Everything that appears under its final name was written under a temporary one, synced and renamed. Nothing that is
  * read back is believed: documents and chunks are hashed, indexes are checked by their reader.
@@ -80,7 +83,7 @@ int store_lock(struct store *s, const struct digest *d, int timeout_ms, int *ret
 struct store_partial;
 
 /** Opens the partial file of the blob (under its lock). *ret_len: how many bytes an earlier try left; they are as
- *  unverified as new ones. *ret_partial is NULL when the store keeps nothing. */
+ *  unverified as new ones. *ret_partial is NULL when the store keeps nothing; keep and discard take NULL. */
 int store_partial_open(struct store *s, const struct digest *d, uint64_t size, struct store_partial **ret_partial,
         uint64_t *ret_len, struct error *err);
 

@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <locale.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -196,6 +197,7 @@ int main(int argc, char **argv)
         mallopt(M_MMAP_THRESHOLD, 1 << 20);
         mallopt(M_TRIM_THRESHOLD, 8 << 20);
         setlocale(LC_CTYPE, "");
+        signal(SIGXFSZ, SIG_IGN); /* a file-size limit turns the cache off, it does not end the program */
         struct cli cli = {0};
         int words = 0;
         int code = options_read(&cli, argc, argv, &words);

@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "image/files_tar.h"
+#include "image/idle.h"
 #include "layer/scan.h"
 #include "source/http.h"
 #include "source/layout.h"
@@ -33,6 +34,7 @@ struct image {
         struct layer **layers;
         struct pool *ahead;
         struct span_cache *cache;
+        struct idle *idle;
         struct tree *tree;
         bool offline;      /* the manifest came from the store, and no layer is scanned */
         bool never_online; /* --offline: the registry is not asked for reads either */
@@ -434,6 +436,7 @@ int image_open(const char *reference, const struct image_options *options, struc
         if (r < 0)
                 return error_wrap(err, r, "%s", im->name);
         say_tree_notes(im);
+        im->idle = idle_start(im->cache);
         *ret_image = take(im);
         return 0;
 }
@@ -442,7 +445,8 @@ void image_close(struct image *im)
 {
         if (!im)
                 return;
-        pool_free(im->ahead); /* first: its jobs hold layers */
+        idle_stop(im->idle);
+        pool_free(im->ahead); /* first of all that is used: its jobs hold layers */
         tree_free(im->tree);
         for (size_t i = 0; i < im->manifest.layer_count; i++) {
                 if (im->layers)

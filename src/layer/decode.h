@@ -48,8 +48,9 @@ struct decode_point {
         uint16_t stored_left;     /* STORED */
         uint16_t header_bits;     /* INSIDE: bits in header[], from the block's BFINAL bit on */
         const uint8_t *header;    /* INSIDE: at most DECODE_HEADER_MAX bytes, first bit in bit 0; borrowed */
-        const uint8_t *window;    /* BLOCK, INSIDE, STORED: window_len bytes, the last is the newest; bytes that the span does not
-                                     refer to are zero. Borrowed */
+        const uint8_t *window;    /* BLOCK, INSIDE, STORED: just those of the 32 KiB before it that the span refers to, in the
+                                     order of their first use: where they stood, decode_span() finds out by itself. (If
+                                     window_len is DECODE_WINDOW: all of them, the last is the newest.) Borrowed */
         uint32_t window_len;      /* at most DECODE_WINDOW */
 };
 
@@ -63,8 +64,9 @@ struct decode_sink {
         /** Output: the next len bytes of the tar stream, borrowed. */
         int (*data)(void *ctx, const uint8_t *data, size_t len);
         /** A span begins at uoff, which is where the data given so far end... or a little before: a point is told once the
-         *  bytes behind it that can refer to the window were decoded, because only then the window's marks are known. Points
-         *  come in order. The pieces of `point` are borrowed. */
+         *  bytes behind it that can refer to the window were decoded, because only then is known what they use of it. Points
+         *  come in order; several may have the same uoff (a span of no length), the last of these is the one to read from,
+         *  and the first is always uoff 0 at coff 0. The pieces of `point` are borrowed. */
         int (*point)(void *ctx, uint64_t uoff, const struct decode_point *point);
 };
 
@@ -81,8 +83,8 @@ int decoder_push(struct decoder *d, const void *data, size_t len, struct error *
 /** The blob has ended. -EBADMSG when it ended in the middle. Says the last point, if one is pending. */
 int decoder_finish(struct decoder *d, struct error *err);
 
-/** Is there a way in, as far as is known by now? false, for good: a zstd stream with a frame larger than DECODE_SPAN_MAX,
- *  whose points are useless; the layer must be unpacked. */
+/** Is there a way in, as far as is known by now? false, for good: a span is longer than DECODE_SPAN_MAX (a large zstd frame),
+ *  so that its points are useless; the layer must be unpacked. */
 bool decoder_seekable(const struct decoder *d);
 
 /** Bytes after the last member that belong to no member and are not zero: ignored, but worth a word. */

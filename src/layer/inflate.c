@@ -43,7 +43,8 @@
  * but the bytes: parsing begins anew with the next piece. So the parser is a function of plain bytes, and the
  * copy of the header that a place inside the block needs is simply there.
  *
- * Marking costs next to nothing because it happens only in the first 32 KiB behind a place: run_fast() is compiled twice.
+ * Collecting what is used of the history before a place, and supplying it, cost next to nothing because they happen only in the
+ * first 32 KiB behind the place, and there in 9 matches of 100: run_fast() is compiled twice, and track_match() is not in the one that matters.
  *
  * What is accepted is what zlib accepts, including that a code may be incomplete when it has only one code word, of one bit
  * (RFC 1951 has it for distances), or be empty; using what is missing is the error.
@@ -102,9 +103,11 @@ struct own {
         bool fixed_loaded; /* the tables hold the fixed codes */
         uint32_t stored_left;
         unsigned copy_len, copy_dist; /* rest of a match for which there was no room */
-        uint8_t *marks;               /* or NULL */
-        size_t marked;                /* bytes that came out since the mark, as of the last call's end */
-        unsigned stage_skip;          /* bits of stage[0] that belong to the block before */
+        struct inflate_used *used;    /* what is used of the history before a place is tracked in it; or NULL */
+        bool supply;                  /* it is known, and put into the history; else it is collected */
+        uint32_t supplied;
+        size_t since;        /* bytes that came out since that place, as of the last call's end */
+        unsigned stage_skip; /* bits of stage[0] that belong to the block before */
         unsigned stage_len;
         unsigned header_bits;
         uint8_t stage[1 + INFLATE_HEADER_MAX + STAGE_SLACK];
@@ -487,14 +490,27 @@ static enum inflate_status run_header(struct own *z, struct inflate_io *io)
 
 /* ---- symbols ---- */
 
-/** A match was taken: notes which bytes before the mark it reads. since: bytes between the mark and here. */
-static void mark_match(uint8_t *marks, size_t since, size_t dist, size_t len)
+/** A match begins at out, `since` bytes behind the place: tracks what it uses of what stood before the place. */
+static void track_match(struct own *z, uint8_t *out, size_t since, size_t dist, size_t len)
 {
-        if (dist <= since)
+        struct inflate_used *u = z->used;
+        uint8_t *from = out - dist;
+
+        if (dist <= since || dist - since > INFLATE_WINDOW)
                 return;
-        size_t before = dist - since;
-        if (before <= INFLATE_WINDOW)
-                memset(marks + INFLATE_WINDOW - before, 1, MIN(len, before));
+        size_t where = INFLATE_WINDOW - (dist - since), end = MIN(where + len, (size_t)INFLATE_WINDOW);
+        for (; where < end; where++, from++) {
+                if (u->known[where])
+                        continue;
+                u->known[where] = 1;
+                if (z->supply) {
+                        if (z->supplied < u->len)
+                                *from = u->bytes[z->supplied++];
+                } else {
+                        u->bytes[u->len] = *from;
+                        u->where[u->len++] = (uint16_t)where;
+                }
+        }
 }
 
 /** Copies a match; may write up to 15 bytes past its end. */
@@ -559,7 +575,7 @@ static inline __attribute__((always_inline)) size_t deeper(uint32_t entry, uint6
  * turn). Returns INFLATE_BLOCK at the end of the block, INFLATE_BAD, or INFLATE_INPUT: go on carefully.
  */
 static inline __attribute__((always_inline)) enum inflate_status run_fast(
-        struct own *z, struct inflate_io *io, const uint8_t *out_end, const bool marking)
+        struct own *z, struct inflate_io *io, const uint8_t *out_end, const bool tracking)
 {
         const uint32_t *const litlen = z->litlen, *const dists = z->dist;
         const uint8_t *in = io->in, *const in_stop = io->in_end - FAST_IN, *const base = io->base;
@@ -637,8 +653,8 @@ static inline __attribute__((always_inline)) enum inflate_status run_fast(
                 }
                 REFILL();
                 e = LOOK();
-                if (marking)
-                        mark_match(z->marks, z->marked + (size_t)(out - out_first), dist, len);
+                if (tracking)
+                        track_match(z, out, z->since + (size_t)(out - out_first), dist, len);
                 copy_match(out, dist, len);
                 out += len;
         } while (in < in_stop && out < out_stop);
@@ -648,7 +664,7 @@ static inline __attribute__((always_inline)) enum inflate_status run_fast(
         n &= 7;
         z->bits = bits & ((1u << n) - 1);
         z->n = n;
-        z->marked += (size_t)(out - out_first);
+        z->since += (size_t)(out - out_first);
         io->in = in;
         io->out = out;
         return status;
@@ -659,7 +675,7 @@ static __attribute__((noinline)) enum inflate_status run_fast_plain(struct own *
         return run_fast(z, io, io->out_end, false);
 }
 
-static __attribute__((noinline)) enum inflate_status run_fast_marking(
+static __attribute__((noinline)) enum inflate_status run_fast_tracking(
         struct own *z, struct inflate_io *io, const uint8_t *out_end)
 {
         return run_fast(z, io, out_end, true);
@@ -704,7 +720,7 @@ static void careful_copy(struct own *z, struct inflate_io *io)
         for (const uint8_t *from = io->out - z->copy_dist, *end = from + len; from < end;)
                 *io->out++ = *from++;
         z->copy_len -= (unsigned)len;
-        z->marked += len;
+        z->since += len;
 }
 
 /** One symbol, with no look beyond it. INFLATE_SYMBOL: done, go on. */
@@ -718,7 +734,7 @@ static enum inflate_status run_careful(struct own *z, struct inflate_io *io)
                 return INFLATE_INPUT;
         if (e & LITERAL) {
                 *io->out++ = (uint8_t)(e >> 16);
-                z->marked++;
+                z->since++;
         } else if (e & SPECIAL) {
                 if (!(e & END))
                         return INFLATE_BAD;
@@ -728,8 +744,8 @@ static enum inflate_status run_careful(struct own *z, struct inflate_io *io)
                         return INFLATE_INPUT;
                 if ((d & SPECIAL) || dist > (size_t)(io->out - io->base))
                         return INFLATE_BAD;
-                if (z->marks && z->marked < INFLATE_WINDOW)
-                        mark_match(z->marks, z->marked, dist, len);
+                if (z->used && z->since < INFLATE_WINDOW)
+                        track_match(z, io->out, z->since, dist, len);
                 z->copy_len = (unsigned)len;
                 z->copy_dist = (unsigned)dist;
         }
@@ -753,15 +769,15 @@ static enum inflate_status run_codes(struct own *z, struct inflate_io *io, unsig
                         return INFLATE_SYMBOL;
                 if (io->out == io->out_end)
                         return INFLATE_OUTPUT;
-                bool marking = z->marks && z->marked < INFLATE_WINDOW;
+                bool tracking = z->used && z->since < INFLATE_WINDOW;
                 size_t room = (size_t)(io->out_end - io->out);
                 if ((size_t)(io->in_end - io->in) <= FAST_IN || room <= FAST_OUT)
                         status = run_careful(z, io);
-                else if (!marking)
+                else if (!tracking)
                         status = run_fast_plain(z, io);
                 else
                         status =
-                                run_fast_marking(z, io, io->out + MIN(room, INFLATE_WINDOW - z->marked + 2 * FAST_OUT));
+                                run_fast_tracking(z, io, io->out + MIN(room, INFLATE_WINDOW - z->since + 2 * FAST_OUT));
                 if (status == INFLATE_BLOCK || status == INFLATE_BAD)
                         return status;
                 if (status == INFLATE_INPUT && io->in == io->in_end)
@@ -782,7 +798,7 @@ static enum inflate_status run_stored(struct own *z, struct inflate_io *io, unsi
                 memcpy(io->out, io->in, len);
                 io->in += len;
                 io->out += len;
-                z->marked += len;
+                z->since += len;
                 z->stored_left -= (uint32_t)len;
         }
         if (z->stored_left == 0)
@@ -814,7 +830,7 @@ static void own_reset(struct inflate *common)
         z->bits = 0;
         z->n = z->drop = 0;
         z->copy_len = 0;
-        z->marks = NULL;
+        z->used = NULL;
         z->stage_len = 0;
 }
 
@@ -913,11 +929,27 @@ static void own_place(const struct inflate *common, struct inflate_place *ret)
         }
 }
 
-static void own_mark(struct inflate *common, uint8_t *marks)
+static bool own_collect(struct inflate *common, struct inflate_used *used)
 {
         struct own *z = own_of(common);
-        z->marks = marks;
-        z->marked = 0;
+        z->used = used;
+        z->supply = false;
+        z->since = 0;
+        if (used) {
+                used->len = 0;
+                memset(used->known, 0, sizeof used->known);
+        }
+        return true;
+}
+
+static void own_supply(struct inflate *common, struct inflate_used *used)
+{
+        struct own *z = own_of(common);
+        z->used = used;
+        z->supply = true;
+        z->supplied = 0;
+        z->since = 0;
+        memset(used->known, 0, sizeof used->known);
 }
 
 const struct inflate_engine inflate_own = {
@@ -928,5 +960,6 @@ const struct inflate_engine inflate_own = {
         .resume = own_resume,
         .run = own_run,
         .place = own_place,
-        .mark = own_mark,
+        .collect = own_collect,
+        .supply = own_supply,
 };

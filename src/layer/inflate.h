@@ -4,15 +4,17 @@
  *
  * An inflater takes input in pieces of any size and writes into the caller's buffer, in which the history (up to 32 KiB
  * of what was written before) stands in front. It can stop at the end of each block, or between any two symbols of one, and
- * tell the place where it stands; from a place and its history any inflater goes on. And it marks which bytes of the history
- * before a place the bytes after it refer to, so that only these need to be kept.
+ * tell the place where it stands; from a place and its history any inflater goes on. And of the history before a place it collects
+ * the bytes that what comes after refers to, in the order in which they are referred to first. That is all that needs to be kept
+ * (about 9 % of 32 KiB): where these bytes stood need not be known, because an inflater that goes on from the place meets
+ * the same references in the same order, and then takes the next byte of the collection each time.
  *
  *        base                     out                     out_end
  *         |<-- history, <= 32 KiB -->|<-- room for output -->|      struct inflate_io
  *
  * There are two engines with equal results: inflate_own (inflate.c), which is fast, and inflate_zlib (inflate_zlib.c), its
- * judge in tests and the alternative in a build. inflate_zlib marks every byte of the history, and never returns
- * INFLATE_SYMBOL (but goes on from places inside blocks that the other found).
+ * judge in tests and the alternative in a build. inflate_zlib can't collect, and never returns INFLATE_SYMBOL; but it goes
+ * on from the places and collections that the other made.
  *
  * One thread at a time. No allocation after inflate_new().
  */
@@ -61,6 +63,15 @@ struct inflate_place {
         uint8_t header[INFLATE_HEADER_MAX]; /* AT_SYMBOL: the block's header from its BFINAL bit, first bit in bit 0 */
 };
 
+/** The bytes before a place that are referred to after it. */
+struct inflate_used {
+        uint32_t len;                  /* how many */
+        uint8_t bytes[INFLATE_WINDOW]; /* in the order of their first use */
+        uint16_t where
+                [INFLATE_WINDOW]; /* collected: and where each stood; INFLATE_WINDOW - 1 is just before the place */
+        uint8_t known[INFLATE_WINDOW]; /* by where it stood: 1 when it has been used */
+};
+
 struct inflate;
 
 struct inflate_engine {
@@ -71,7 +82,8 @@ struct inflate_engine {
         int (*resume)(struct inflate *z, const struct inflate_place *place, const uint8_t *window, size_t window_len);
         enum inflate_status (*run)(struct inflate *z, struct inflate_io *io, unsigned flags);
         void (*place)(const struct inflate *z, struct inflate_place *ret_place);
-        void (*mark)(struct inflate *z, uint8_t *marks);
+        bool (*collect)(struct inflate *z, struct inflate_used *used);
+        void (*supply)(struct inflate *z, struct inflate_used *used);
 };
 
 extern const struct inflate_engine inflate_own, inflate_zlib;
@@ -94,14 +106,14 @@ static inline void inflate_free(struct inflate *z)
 }
 DEFINE_CLEANUP(struct inflate, inflate_free);
 
-/** Back to the beginning of a stream. Ends marking. */
+/** Back to the beginning of a stream. Ends collecting. */
 static inline void inflate_reset(struct inflate *z)
 {
         z->engine->reset(z);
 }
 
 /** Stands at `place` from now on; the next input must begin with the byte that holds the next bit. window must also stand in
- *  front of io.out (io.base) when run. Ends marking. -EBADMSG: no such place can be. */
+ *  front of io.out (io.base) when run. Ends collecting. -EBADMSG: no such place can be. */
 static inline int inflate_resume(
         struct inflate *z, const struct inflate_place *place, const uint8_t *window, size_t window_len)
 {
@@ -122,11 +134,21 @@ static inline void inflate_place(const struct inflate *z, struct inflate_place *
 }
 
 /**
- * From here on (only after INFLATE_BLOCK and INFLATE_SYMBOL) note references to what is before: marks[i] becomes 1 when byte i
- * of the INFLATE_WINDOW bytes before this place is used, the last being the newest. The array (all zero, borrowed) is written
- * to until 32 KiB more came out, the next inflate_mark(), reset or resume. NULL: end marking.
+ * From here on (only after INFLATE_BLOCK and INFLATE_SYMBOL) collects what is used of what came before, until 32 KiB more came out,
+ * the next inflate_collect(), reset or resume. used (borrowed until then) is made empty. NULL: ends collecting. false: this engine
+ * can't; what is used must be thought to be everything.
  */
-static inline void inflate_mark(struct inflate *z, uint8_t *marks)
+static inline bool inflate_collect(struct inflate *z, struct inflate_used *used)
 {
-        z->engine->mark(z, marks);
+        return z->engine->collect(z, used);
+}
+
+/**
+ * Right after inflate_resume(): the history in front of io.out is not there; what is used of it is put there (io.base is
+ * written to!) byte by byte out of used->bytes, used->len. known is made empty; used is borrowed for the next 32 KiB of output. The
+ * history's INFLATE_WINDOW bytes must be zero. inflate_zlib wants all input there is in the first inflate_run() after this.
+ */
+static inline void inflate_supply(struct inflate *z, struct inflate_used *used)
+{
+        z->engine->supply(z, used);
 }

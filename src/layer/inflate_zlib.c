@@ -7,9 +7,13 @@
  * where Z_TREES stops; the rest of the header's last byte is thrown away, and the bits of the byte in which the next symbol
  * begins go in instead (inflatePrime).
  *
- * Two things it does not do. It never stops between symbols: when its output is full, zlib has decoded the next code already, and can't go
- * back to before it. So there are no places inside of blocks, and a block that is too long makes a layer unseekable. And it does not
- * tell what it copies from where: all of a window is marked, and indexes get several times larger.
+ * zlib does not tell what it copies from where. What is used of a history is found from outside: the first 32 KiB are decoded
+ * with four made-up histories. What differs between the one of 0x00 and the one of 0xff comes from the history; two more, that hold the
+ * low and the high byte of each position, tell from where. That needs the compressed bytes that follow, so it works for
+ * supplying, when they are all there, but not for collecting.
+ *
+ * And zlib never stops between symbols: when its output is full it has decoded the next code already, and can't go back to
+ * before it. So it finds no places inside of blocks, and a block that is too long makes a layer unseekable.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -24,13 +28,17 @@ enum {
         HEADER_END = 256,
         UNUSED_BITS = 63,
         PIECE_MAX = 1 << 30, /* zlib counts in unsigned */
+        PROBES = 4,
 };
 
 struct by_zlib {
         struct inflate common;
         z_stream stream;
-        enum inflate_status last; /* INFLATE_END and INFLATE_BAD stay */
-        uint8_t drop;             /* resumed: bits of the first byte that were used before */
+        enum inflate_status last;   /* INFLATE_END and INFLATE_BAD stay */
+        uint8_t drop;               /* resumed: bits of the first byte that were used before */
+        struct inflate_used *used;  /* to be supplied by the next run */
+        struct inflate_place place; /* where it was resumed */
+        uint8_t window[INFLATE_WINDOW], probe[PROBES][INFLATE_WINDOW];
 };
 
 static struct by_zlib *by_zlib_of(struct inflate *z)
@@ -50,6 +58,7 @@ static void zlib_reset(struct inflate *common)
         inflateReset(&z->stream);
         z->last = INFLATE_INPUT;
         z->drop = 0;
+        z->used = NULL;
 }
 
 static struct inflate *zlib_new(void)
@@ -86,6 +95,8 @@ static int feed_header(struct by_zlib *z, const uint8_t *header, unsigned bits)
         return fits && inflatePrime(&z->stream, -1, 0) == Z_OK ? 0 : -EBADMSG;
 }
 
+static enum inflate_status zlib_run(struct inflate *common, struct inflate_io *io, unsigned flags);
+
 static int zlib_resume(
         struct inflate *common, const struct inflate_place *place, const uint8_t *window, size_t window_len)
 {
@@ -112,7 +123,41 @@ static int zlib_resume(
         if (r < 0)
                 z->last = INFLATE_BAD;
         z->drop = place->bits;
+        if (place != &z->place)
+                z->place = *place;
         return r;
+}
+
+/** Decodes the first bytes behind the place with z->window as the history; how many. */
+static size_t probe(struct by_zlib *z, const struct inflate_io *io, uint8_t out[INFLATE_WINDOW])
+{
+        struct inflate_io trial = {io->in, io->in_end, out, out + MIN(io->out_end - io->out, INFLATE_WINDOW), out};
+        if (zlib_resume(&z->common, &z->place, z->window, INFLATE_WINDOW) == 0)
+                zlib_run(&z->common, &trial, 0);
+        return (size_t)(trial.out - out);
+}
+
+/** Finds out where the bytes that are used stood, and begins anew with them. */
+static void supply(struct by_zlib *z, const struct inflate_io *io)
+{
+        struct inflate_used *u = z->used;
+        uint32_t supplied = 0;
+        size_t len = 0;
+
+        for (unsigned p = 0; p < PROBES; p++) {
+                for (unsigned i = 0; i < INFLATE_WINDOW; i++)
+                        z->window[i] = (uint8_t)(p == 0 ? 0 : p == 1 ? 0xff : p == 2 ? i : i >> 8);
+                len = probe(z, io, z->probe[p]);
+        }
+        memset(z->window, 0, sizeof z->window);
+        for (size_t i = 0; i < len && supplied < u->len; i++) {
+                unsigned where = z->probe[2][i] | (unsigned)z->probe[3][i] << 8;
+                if (z->probe[0][i] == z->probe[1][i] || u->known[where])
+                        continue;
+                u->known[where] = 1;
+                z->window[where] = u->bytes[supplied++];
+        }
+        zlib_resume(&z->common, &z->place, z->window, INFLATE_WINDOW);
 }
 
 static enum inflate_status zlib_run(struct inflate *common, struct inflate_io *io, unsigned flags)
@@ -122,6 +167,8 @@ static enum inflate_status zlib_run(struct inflate *common, struct inflate_io *i
 
         if (z->last == INFLATE_END || z->last == INFLATE_BAD)
                 return z->last;
+        if (z->used)
+                supply(z, io);
         if (z->drop) {
                 if (io->in == io->in_end)
                         return INFLATE_INPUT;
@@ -159,11 +206,17 @@ static void zlib_place(const struct inflate *common, struct inflate_place *ret)
         ret->bits = (uint8_t)((8 - (z->stream.data_type & 7)) & 7);
 }
 
-static void zlib_mark(struct inflate *common, uint8_t *marks)
+static bool zlib_collect(struct inflate *common, struct inflate_used *used)
 {
         (void)common;
-        if (marks)
-                memset(marks, 1, INFLATE_WINDOW);
+        (void)used;
+        return false;
+}
+
+static void zlib_supply(struct inflate *common, struct inflate_used *used)
+{
+        by_zlib_of(common)->used = used;
+        memset(used->known, 0, sizeof used->known);
 }
 
 const struct inflate_engine inflate_zlib = {
@@ -174,5 +227,6 @@ const struct inflate_engine inflate_zlib = {
         .resume = zlib_resume,
         .run = zlib_run,
         .place = zlib_place,
-        .mark = zlib_mark,
+        .collect = zlib_collect,
+        .supply = zlib_supply,
 };

@@ -27,6 +27,9 @@ struct span_cache_counters {
 };
 struct span_cache_counters span_cache_count(struct span_cache *c);
 
+/** Forgets every span that nobody is using. */
+void span_cache_drop(struct span_cache *c);
+
 /**
  * Takes ownership of index (also on failure). slow: the compressed blob, referenced; NULL when it cannot be had (offline).
  * store and cache are borrowed and must outlive the layer.

@@ -265,6 +265,19 @@ void span_cache_free(struct span_cache *c)
         free(c);
 }
 
+void span_cache_drop(struct span_cache *c)
+{
+        pthread_mutex_lock(&c->lock);
+        for (struct span_entry *e = c->oldest, *newer; e; e = newer) {
+                newer = e->newer;
+                if (e->state == STATE_READY && !e->pins) {
+                        table_remove(c, e);
+                        entry_free(e);
+                }
+        }
+        pthread_mutex_unlock(&c->lock);
+}
+
 bool span_cache_readahead(struct span_cache *c, pool_job_fn *fn, void *arg)
 {
         return c->readahead && pool_try(c->readahead, fn, arg);

@@ -222,12 +222,12 @@ int mountpoint_check(const char *path, bool nonempty, struct error *err)
         }
         if (!S_ISDIR(st.st_mode))
                 return error_set(err, -ENOTDIR, "%s is not a directory", path);
-        int r = check_owner(path, &st, err);
-        if (r < 0)
-                return r;
         if (!nonempty && mounted && is_ours(&info))
                 return error_set(err, -EBUSY, "%s is mounted already, with %s; run \"imagefs umount %s\" first", path,
                         info.source, path);
+        int r = check_owner(path, &st, err);
+        if (r < 0)
+                return r;
         if (!nonempty && (r = check_empty(path, err)) < 0)
                 return r;
         return check_device(err);

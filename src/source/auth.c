@@ -22,7 +22,7 @@
 
 enum mode { MODE_NONE, MODE_BASIC, MODE_BEARER };
 
-enum { EXPIRES_DEFAULT_S = 60, EXPIRES_MAX_S = 30 * 24 * 3600, SECRET_MAX = 256 << 10 };
+enum { EXPIRES_DEFAULT_S = 60, EXPIRES_MAX_S = 30 * 24 * 3600, SECRET_MAX = 256 << 10, RENEW_PAUSE_MS = 5000 };
 
 struct auth {
         struct http *http;
@@ -598,8 +598,10 @@ int auth_header(struct auth *a, const char *url, struct buf *out, uint64_t *ret_
                 r = renew(a, url, err);
                 pthread_mutex_lock(&a->lock);
                 set_busy(a, false);
-                if (r < 0 && r != -ECANCELED)
+                if (r < 0 && r != -ECANCELED) {
                         r = 0; /* the old token may still do; a 401 will tell */
+                        a->renew_ms = http_now_ms() + RENEW_PAUSE_MS;
+                }
         }
         buf_clear(out);
         if (a->mode == MODE_BEARER && a->token)

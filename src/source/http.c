@@ -24,8 +24,8 @@
 #include "base/log.h"
 #include "source/url.h"
 
-#if LIBCURL_VERSION_NUM < 0x075500
-#error "libcurl 7.85 or newer is needed"
+#if LIBCURL_VERSION_NUM < 0x075700
+#error "libcurl 7.87 or newer is needed: older ones let OpenSSL raise SIGPIPE in whatever thread it is"
 #endif
 
 enum { IDLE_MAX = 8, STALL_BYTES_MIN = 512, BACKOFF_MAX_MS = 8000, LOOPBACK_CONNECT_MS = 5000 };
@@ -319,6 +319,7 @@ struct exchange {
         CURL *curl;
         struct curl_slist *fields;
         int code;              /* begin's or the sink's failure, or our own */
+        bool begun;            /* the headers were complete */
         bool enough;           /* the sink has what it wanted */
         int64_t window_ms;     /* start of the span of time that is watched for a stall */
         curl_off_t window_len; /* bytes at that time */
@@ -350,6 +351,7 @@ static size_t on_header(char *data, size_t size, size_t count, void *ctx)
         size_t len = size * count;
         if (len >= 5 && memcmp(data, "HTTP/", 5) == 0) {
                 buf_clear(&x->a->headers); /* an interim answer came before */
+                x->begun = false;
                 long status = 0;
                 curl_easy_getinfo(x->curl, CURLINFO_RESPONSE_CODE, &status);
                 x->a->status = (int)status;
@@ -358,7 +360,8 @@ static size_t on_header(char *data, size_t size, size_t count, void *ctx)
         size_t text = len;
         while (text > 0 && (data[text - 1] == '\n' || data[text - 1] == '\r'))
                 text--;
-        if (text == 0 && success(x->a->status)) {
+        if (text == 0 && success(x->a->status) && !x->begun) {
+                x->begun = true; /* trailers end like headers */
                 x->code = headers_end(x);
                 return x->code < 0 ? 0 : len;
         }
@@ -388,7 +391,7 @@ static size_t on_body(char *data, size_t size, size_t count, void *ctx)
         }
         int r = x->rq->sink ? x->rq->sink(x->rq->ctx, data, len) : 0;
         if (r < 0)
-                x->code = r;
+                x->code = error_set(x->err, r, "%s", strerror(-r));
         x->enough = r > 0;
         return r == 0 ? len : 0;
 }

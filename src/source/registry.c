@@ -96,6 +96,7 @@ static int get_document(struct registry *s, const char *tail, const char *what, 
                         return 0;
                 }
                 out->len = d.start;
+                e.code = r; /* a failure of memory comes without words */
                 if (n + 1 < s->places->count)
                         log_notice("%s; trying the next place", e.msg);
                 places_keep_error(&kept, &e);

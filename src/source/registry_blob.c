@@ -45,12 +45,12 @@ struct registry_blob {
 
 struct transfer {
         struct registry_blob *b;
-        size_t place; /* index of the repository, or SIZE_MAX for a foreign layer's address */
-        const char *foreign_url;
-        uint64_t pos, end;   /* what is left */
-        uint64_t counted;    /* pos at the last progress */
-        uint64_t skip;       /* bytes of the answer that come before pos */
-        uint64_t answer_end; /* position behind the answer's last byte */
+        size_t place;            /* index of the repository */
+        const char *foreign_url; /* asked instead of it: an address of a foreign layer */
+        uint64_t pos, end;       /* what is left */
+        uint64_t counted;        /* pos at the last progress */
+        uint64_t skip;           /* bytes of the answer that come before pos */
+        uint64_t answer_end;     /* position behind the answer's last byte */
         blob_sink_fn *sink;
         void *ctx;
         int sink_code;       /* the sink's own failure */
@@ -323,6 +323,7 @@ static int assess(struct transfer *t, int r, uint64_t before, struct http_answer
         return r < 0 ? r : status_error(t, a, err);
 }
 
+/* err is untouched when it is the sink that fails: what it says about that is its own business. */
 static int run(struct transfer *t, struct error *err)
 {
         int r = 0;
@@ -332,23 +333,23 @@ static int run(struct transfer *t, struct error *err)
                 struct error why = {0};
                 uint64_t before = t->pos;
                 r = send_rest(t, &a, &why);
-                if (t->sink_code < 0)
-                        r = t->sink_code; /* its message, if any, is the sink's business */
-                else if (t->pos < t->end)
+                if (t->sink_code < 0) {
+                        r = t->sink_code;
+                } else if (t->pos < t->end) {
                         r = assess(t, r, before, &a, &why);
-                else
+                        if (r < 0)
+                                error_set(err, r, "%s", why.msg);
+                } else {
                         r = 0; /* all is here, whatever came behind it */
-                if (r < 0 && err)
-                        *err = why;
+                }
         }
         free(take(t->direct));
         return r;
 }
 
-static int run_places(struct transfer *t, struct error *err)
+static int run_repos(struct transfer *t, struct error *err)
 {
         struct places *places = t->b->places;
-        struct error kept = {0};
         size_t first = atomic_load(&places->good);
         int r = 0;
         for (size_t n = 0; n < places->count; n++) {
@@ -359,25 +360,30 @@ static int run_places(struct transfer *t, struct error *err)
                 r = run(t, &e);
                 if (r == 0)
                         atomic_store(&places->good, t->place);
-                if (r == 0 || r == -ECANCELED || t->sink_code < 0) {
-                        if (r < 0 && err)
-                                *err = e;
-                        return r;
-                }
-                places_keep_error(&kept, &e);
-        }
-        for (char **url = t->b->urls; url && *url; url++) {
-                struct error e = {0};
-                t->place = SIZE_MAX;
-                t->foreign_url = *url;
-                t->pace = (struct http_pace){0};
-                r = run(t, &e);
                 if (r == 0 || t->sink_code < 0)
                         return r;
+                places_keep_error(err, &e);
+                if (r == -ECANCELED)
+                        break;
         }
-        if (err)
-                *err = kept;
-        return kept.code;
+        return r;
+}
+
+static int run_places(struct transfer *t, struct error *err)
+{
+        struct error kept = {0};
+        int r = run_repos(t, &kept);
+        for (char **url = t->b->urls; r < 0 && r != -ECANCELED && t->sink_code >= 0 && url && *url; url++) {
+                t->foreign_url = *url;
+                t->pace = (struct http_pace){0};
+                r = run(t, NULL);
+        }
+        if (r < 0 && t->sink_code >= 0) {
+                r = kept.code;
+                if (err)
+                        *err = kept;
+        }
+        return r;
 }
 
 /* ---- the blob's operations */

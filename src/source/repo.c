@@ -142,7 +142,7 @@ static void show_warning(struct repo *r, const struct http_answer *a)
 }
 
 /* Which scheme does the registry speak? Only asked where http is allowed. */
-static int settle_scheme(struct repo *r, enum scheme *ret_scheme, struct http_answer *a, struct error *err)
+static int settle_scheme(struct repo *r, enum scheme *ret_scheme, struct error *err)
 {
         enum scheme scheme = r->plain_ok ? (enum scheme)atomic_load(&r->scheme) : SCHEME_HTTPS;
         if (scheme == SCHEME_UNKNOWN) {
@@ -150,14 +150,10 @@ static int settle_scheme(struct repo *r, enum scheme *ret_scheme, struct http_an
                 buf_init(&url, URL_MAX);
                 buf_addf(&url, "https://%s/", r->host);
                 int rc = http_probe_tls(r->http, buf_str(&url), err);
-                bool port = strchr(strchr(r->host, ']') ? strchr(r->host, ']') : r->host, ':');
-                if (rc == -ECANCELED || rc == -ENOMEM || (rc < 0 && port)) {
-                        a->transient = a->unreached = rc != -ECANCELED;
+                if (rc == -ECANCELED || rc == -ENOMEM)
                         return rc;
-                }
-                scheme = rc == 1 ? SCHEME_HTTPS : SCHEME_HTTP; /* nobody at the port of https: try that of http */
-                if (rc >= 0)
-                        atomic_store(&r->scheme, scheme);
+                /* nobody there: http may have another port, or a proxy of its own */
+                scheme = rc == 1 ? SCHEME_HTTPS : SCHEME_HTTP;
         }
         *ret_scheme = scheme;
         return 0;
@@ -169,7 +165,7 @@ static int send_once(struct repo *r, const char *tail, const struct http_request
 {
         http_answer_done(a);
         enum scheme scheme = SCHEME_HTTPS;
-        int rc = settle_scheme(r, &scheme, a, err);
+        int rc = settle_scheme(r, &scheme, err);
         if (rc < 0)
                 return rc;
         struct buf url, header;
@@ -184,6 +180,8 @@ static int send_once(struct repo *r, const char *tail, const struct http_request
                 full.tls = &r->tls;
                 full.authorization = buf_str(&header);
                 rc = http_send(r->http, &full, a, err);
+                if (rc == 0 && a->status != 400) /* which is how a TLS server answers plain words */
+                        atomic_store(&r->scheme, scheme);
         }
         if (header.data)
                 explicit_bzero(header.data, header.room);

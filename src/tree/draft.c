@@ -91,7 +91,7 @@ static uint32_t names_new(struct draft *d, const char *name, size_t len)
 {
         struct names *n = &d->names;
         /* readers of archives and indexes let no such name through; the tree relies on it */
-        if (len > TREE_NAME_BYTES_MAX || memchr(name, '/', len) || memchr(name, '\0', len) ||
+        if (!len || len > TREE_NAME_BYTES_MAX || memchr(name, '/', len) || memchr(name, '\0', len) ||
                 (len == 1 && *name == '.') || (len == 2 && !memcmp(name, "..", 2))) {
                 if (!d->code)
                         d->code = error_set(d->err, -EBADMSG, "merging layers: an entry's name is no file name");

@@ -32,7 +32,6 @@
  */
 #include <errno.h>
 
-#include "base/arena.h"
 #include "base/map.h"
 #include "tree/draft.h"
 
@@ -40,7 +39,8 @@ enum {
         CACHE_BITS = 13,     /* directories of recent entries */
         STEPS_MAX = 1 << 28, /* path components walked in a merge: far above what real images take */
 };
-#define IN_AUFS UINT32_MAX /* instead of a directory: inside of AUFS' own files, which are never shown */
+#define PLNK    ".wh..wh.plnk" /* where AUFS keeps the targets of hard links */
+#define IN_AUFS UINT32_MAX     /* instead of a directory: inside of AUFS' own files, which are never shown */
 
 struct cached {
         uint64_t generation; /* it holds while that is the draft's */
@@ -54,9 +54,8 @@ struct merge {
 
         const struct index *ix; /* the layer being applied */
         unsigned layer;
-        uint32_t base;   /* number of its first entry */
-        struct map plnk; /* its AUFS hard link targets: path to node */
-        struct arena plnk_paths;
+        uint32_t base;        /* number of its first entry */
+        struct map plnk;      /* its AUFS hard link targets: name in PLNK to node */
         struct cached *cache; /* directories that entries of this layer are in */
         uint64_t steps;
 };
@@ -263,10 +262,13 @@ static struct cached *cache_slot(const struct merge *m, const struct index_entry
 /* the directory of an entry if it is known already, IN_AUFS, or 0 */
 static uint32_t cached_dir(const struct merge *m, const struct index_entry *e)
 {
-        const struct cached *c = cache_slot(m, e);
+        struct cached *c = cache_slot(m, e);
         if (c->generation == m->draft.generation && c->dir_id == e->dir_id)
                 return c->node;
-        return !m->plain && path_in_aufs(e->dir, e->dir_len) ? IN_AUFS : 0;
+        if (m->plain || !path_in_aufs(e->dir, e->dir_len))
+                return 0;
+        *c = (struct cached){.generation = m->draft.generation, .dir_id = e->dir_id, .node = IN_AUFS};
+        return IN_AUFS;
 }
 
 /* the directory of an entry, made if need be; 0: a symlink loop, or a failure */
@@ -305,22 +307,14 @@ static void apply_opaque(struct merge *m, const struct index_entry *e)
                 hide_lower(m, dir);
 }
 
-/* AUFS keeps targets of hard links under names of its own; they are not shown, but links to them are */
+/* AUFS keeps files with several names in a directory of its own, which is not shown; but links to them are. */
 static void apply_aufs(struct merge *m, const struct index_entry *e, uint32_t id)
 {
         m->tree->stats.odd_whiteouts++;
-        if (e->type != TAR_REG)
+        if (e->type != TAR_REG || e->dir_len != strlen(PLNK) || memcmp(e->dir, PLNK, e->dir_len) != 0)
                 return;
-        size_t dir_len = e->dir_len + (e->dir_len > 0), len = dir_len + e->name_len;
-        char *path = arena_alloc(&m->plnk_paths, len + 1);
-        uint32_t node = path ? draft_node(&m->draft, TAR_REG, id) : draft_fail_memory(&m->draft);
-        if (!node)
-                return;
-        memcpy(path, e->dir, e->dir_len);
-        if (dir_len)
-                path[dir_len - 1] = '/';
-        memcpy(path + dir_len, e->name, e->name_len);
-        if (map_put(&m->plnk, path, len, node) < 0)
+        uint32_t node = draft_node(&m->draft, TAR_REG, id);
+        if (node && map_put(&m->plnk, e->name, e->name_len, node) < 0)
                 draft_fail_memory(&m->draft);
 }
 
@@ -330,9 +324,9 @@ static uint32_t find_target(struct merge *m, const struct index_entry *e, uint32
         *ret_node = 0;
         if (!e->link_len)
                 return 0; /* the root */
-        const uint64_t *plnk = map_find(&m->plnk, e->link, e->link_len);
-        if (plnk) {
-                *ret_node = (uint32_t)*plnk;
+        if (m->plnk.count && begins(e->link, e->link_len, PLNK "/")) {
+                const uint64_t *node = map_find(&m->plnk, e->link + strlen(PLNK "/"), e->link_len - strlen(PLNK "/"));
+                *ret_node = node ? (uint32_t)*node : 0;
                 return 0;
         }
         const char *slash = memrchr(e->link, '/', e->link_len);
@@ -440,14 +434,12 @@ static void merge_done(struct merge *m)
         draft_done(&m->draft);
         free(m->cache);
         map_done(&m->plnk);
-        arena_done(&m->plnk_paths);
 }
 
 static int merge_init(struct merge *m, struct tree *t, bool plain, struct error *err)
 {
         *m = (struct merge){.tree = t, .plain = plain};
         map_init(&m->plnk);
-        arena_init(&m->plnk_paths);
         m->cache = calloc((size_t)1 << CACHE_BITS, sizeof *m->cache);
         int r = draft_init(&m->draft, t->bases[t->layer_count], err);
         return r == 0 && !m->cache ? error_nomem(err) : r;
@@ -463,7 +455,6 @@ static void apply_layer(struct merge *m, unsigned layer)
                 apply(m, i);
         map_done(&m->plnk);
         map_init(&m->plnk);
-        arena_done(&m->plnk_paths);
 }
 
 /* counts the entries through */

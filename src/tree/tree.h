@@ -41,7 +41,8 @@ struct tree_stats {
 
 /**
  * Merges layers, bottom first (image-spec layer.md; docs/ARCHITECTURE.md says what is done where engines differ). The tree
- * references the layers. plain: names that begin with ".wh." are ordinary (an archive, not a layer).
+ * references the layers. A directory that only paths imply is 0755, root's, and as old as its newest child.
+ * plain: names that begin with ".wh." are ordinary, character devices 0:0 too (an archive, not a layer).
  * -EFBIG: a ceiling; -ENOMEM.
  */
 int tree_merge(struct layer *const *layers, size_t count, bool plain, struct tree **ret_tree, struct error *err);

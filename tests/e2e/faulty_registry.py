@@ -18,7 +18,7 @@ POST /_control/reset    forgets counts, faults and tokens; the config goes back 
 POST /_control/expire   all tokens and signed addresses so far are no longer good
 
 A fault: {"path": regular expression, searched in the path, "method": "GET", "port": "registry"|"storage", "skip": pass over so
-many requests, "times": hit so many (default: 1; 0: all), "kind": ...}
+many requests, "times": hit so many (default: 1; 0: all), "chance": hit only this part of them (0 to 1, seeded), "kind": ...}
   status    status, headers, body                       an answer of that status
   reset     the connection is reset instead of an answer
   cut       after: body bytes before the connection is closed
@@ -40,6 +40,7 @@ import hashlib
 import http.server
 import json
 import os
+import random
 import re
 import socket
 import socketserver
@@ -56,6 +57,7 @@ START = {
     "url_uses": 0, "expired_status": 403, "ranges": True, "max_range": 0, "omit": [], "rate": 0, "bearer_error": "invalid_token",
 }
 lock = threading.Lock()
+dice = random.Random(1)
 config, faults, log, tokens, addresses = dict(START), [], [], {}, {}
 layout = repo = None
 ports = {}
@@ -139,6 +141,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                     continue
                 if f.get("skip", 0) > 0:
                     f["skip"] -= 1
+                    continue
+                if "chance" in f and dice.random() >= f["chance"]:
                     continue
                 if f.get("times", 1) > 0:
                     f["left"] = f.get("left", f.get("times", 1)) - 1

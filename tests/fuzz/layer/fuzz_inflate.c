@@ -113,7 +113,8 @@ static void resume(struct inflate *z, const struct inflate_place *place, const u
 /** Stops at some place, marks, and goes on from there with both engines. */
 static void places(const uint8_t *in, size_t len, uint32_t cut, size_t total)
 {
-        static uint8_t marks[INFLATE_WINDOW], window[INFLATE_WINDOW];
+        static struct inflate_used used_bytes;
+        static uint8_t window[INFLATE_WINDOW];
         struct run r = {in, len, 0, 0, cut, cut & 1};
         struct inflate_place place;
         size_t target = total ? next(&r) * 3u % total : 0;
@@ -126,18 +127,28 @@ static void places(const uint8_t *in, size_t len, uint32_t cut, size_t total)
         if (status != INFLATE_BLOCK && status != INFLATE_SYMBOL)
                 return;
         inflate_place(ours, &place);
-        memset(marks, 0, sizeof marks);
-        inflate_mark(ours, marks);
+        MUST(inflate_collect(ours, &used_bytes));
         struct run at = r;
         run(ours, &r, 0, OUT_MAX, 0);
         MUST(r.out == total);
         size_t history = MIN(at.out, (size_t)INFLATE_WINDOW);
-        MUST(history == INFLATE_WINDOW || !memchr(marks, 1, INFLATE_WINDOW - history));
+        MUST(history == INFLATE_WINDOW || !memchr(used_bytes.known, 1, INFLATE_WINDOW - history));
         memcpy(window, want + at.out - history, history);
         for (size_t i = 0; i < history; i++)
-                window[i] ^= marks[INFLATE_WINDOW - history + i] ? 0 : 0xa5;
+                window[i] ^= used_bytes.known[INFLATE_WINDOW - history + i] ? 0 : 0xa5;
         resume(again, &place, window, history, at, at.out, r.out);
         resume(other, &place, window, history, at, at.out, r.out);
+
+        /* with nothing but the bytes that are used */
+        size_t limit = MIN(r.out - at.out, (size_t)INFLATE_WINDOW);
+        memset(room, 0, INFLATE_WINDOW);
+        MUST(inflate_resume(again, &place, room, INFLATE_WINDOW) == 0);
+        inflate_supply(again, &used_bytes);
+        struct run from = at;
+        from.used -= place.bits ? 1 : 0;
+        from.out = 0;
+        run(again, &from, INFLATE_WINDOW, limit, 0);
+        MUST(from.out == limit && memcmp(room + INFLATE_WINDOW, want + at.out, limit) == 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

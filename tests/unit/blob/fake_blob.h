@@ -20,6 +20,7 @@ struct fake_blob {
         atomic_uint_least64_t bytes; /* that were given */
 
         /* what shall happen */
+        atomic_bool hold;      /* reads and streams wait as long as this is set */
         atomic_uint delay_us;  /* each read and each piece of a stream takes that long */
         atomic_int fail_code;  /* -errno that failing reads give */
         atomic_int fail_nth;   /* the n-th read or stream from now on fails; 0: none */
@@ -38,6 +39,8 @@ static inline struct fake_blob *fake_of(struct blob *b)
 static inline void fake_wait(struct fake_blob *f)
 {
         unsigned us = atomic_load(&f->delay_us);
+        while (atomic_load(&f->hold))
+                nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
         if (us)
                 nanosleep(&(struct timespec){.tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000L}, NULL);
 }

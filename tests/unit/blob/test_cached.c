@@ -263,7 +263,7 @@ TEST(a_stream_goes_on_behind_its_first_reader)
         struct fixture f;
         fixture_init(&f, 1 << 20, 8000);
         atomic_store(&f.slow->blob.sequential, true);
-        atomic_store(&f.slow->delay_us, 10000);
+        atomic_store(&f.slow->delay_us, 30000);
         fixture_open(&f, dir.path, false);
         CHECK_INT(read_range(&f, 1, 2, NULL), 0);
         CHECK(f.slow->bytes < f.size / 2);
@@ -422,10 +422,10 @@ TEST(a_wrong_byte_from_the_source_never_comes_out)
 
 struct crowd {
         struct fixture *f;
-        atomic_uint failed, gave_wrong;
+        atomic_uint failed, started;
         uint64_t seed;
         unsigned rounds, span;
-        int accept; /* code that a read may fail with */
+        int accept; /* code that a read may fail with; then also -EBADMSG, when the source lied twice in a row */
 };
 
 static void *crowd_work(void *arg)
@@ -442,7 +442,7 @@ static void *crowd_work(void *arg)
                 int r = read_range(c->f, first, count, &err);
                 if (r < 0) {
                         atomic_fetch_add(&c->failed, 1);
-                        if (r != c->accept)
+                        if (!c->accept || (r != c->accept && r != -EBADMSG))
                                 CHECK_FAIL("%d: %s", r, err.msg);
                 }
         }
@@ -477,36 +477,45 @@ TEST(sixteen_threads_fetch_each_byte_once)
 static void *read_one(void *arg)
 {
         struct crowd *c = arg;
+        atomic_fetch_add(&c->started, 1);
         if (read_range(c->f, 3, 1, NULL) < 0)
                 atomic_fetch_add(&c->failed, 1);
         return NULL;
 }
 
-/* all ask for one chunk at the same time, and wait for the one that fetches, with a store or without */
+/* all ask for one chunk while it is fetched, and wait for the one that does, with a store or without */
+static void all_want_one(const char *dir, bool fail)
+{
+        struct fixture f;
+        fixture_init(&f, 100000, 8000);
+        fixture_open(&f, dir, false);
+        atomic_store(&f.slow->hold, true);
+        atomic_store(&f.slow->fail_count, fail);
+        struct crowd c = {.f = &f};
+        pthread_t threads[16];
+        for (size_t i = 0; i < ARRAY_LEN(threads); i++)
+                CHECK_INT(pthread_create(&threads[i], NULL, read_one, &c), 0);
+        while (c.started < ARRAY_LEN(threads))
+                nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        /* the last ones are on their way to the wait */
+        nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+        atomic_store(&f.slow->hold, false);
+        for (size_t i = 0; i < ARRAY_LEN(threads); i++)
+                pthread_join(threads[i], NULL);
+        /* a thread that was held up on that way comes too late for the run, but never is each for itself */
+        CHECK(f.slow->reads <= 3);
+        if (fail)
+                CHECK(c.failed >= 1);
+        else
+                CHECK_INT(c.failed, 0);
+        fixture_done(&f);
+}
+
 TEST(a_chunk_that_all_want_is_fetched_once)
 {
-        for (int null = 0; null < 2; null++) {
-                for (int fail = 0; fail < 2; fail++) {
-                        TEMP_DIR(dir);
-                        struct fixture f;
-                        fixture_init(&f, 100000, 8000);
-                        fixture_open(&f, null ? NULL : dir.path, false);
-                        atomic_store(&f.slow->delay_us, 300000);
-                        atomic_store(&f.slow->fail_count, fail);
-                        struct crowd c = {.f = &f};
-                        pthread_t threads[16];
-                        for (size_t i = 0; i < ARRAY_LEN(threads); i++)
-                                CHECK_INT(pthread_create(&threads[i], NULL, read_one, &c), 0);
-                        for (size_t i = 0; i < ARRAY_LEN(threads); i++)
-                                pthread_join(threads[i], NULL);
-                        /* threads that a loaded machine starts late may come after it, but never is each for itself */
-                        CHECK(f.slow->reads <= 3);
-                        if (!fail)
-                                CHECK_INT(c.failed, 0);
-                        else
-                                CHECK(c.failed >= 1);
-                        fixture_done(&f);
-                }
+        for (int k = 0; k < 4; k++) {
+                TEMP_DIR(dir);
+                all_want_one(k % 2 ? NULL : dir.path, k / 2);
         }
 }
 
@@ -633,6 +642,11 @@ static void with_file_limit(const char *dir)
                         CHECK_INT(read_range(&f, 0, f.count, NULL), 0);
                 CHECK(!cached_complete(f.cached));
                 CHECK_INT(setrlimit(RLIMIT_FSIZE, &(struct rlimit){RLIM_INFINITY, RLIM_INFINITY}), 0);
+                /* the store stays off; what is streamed goes to a temporary file, once there is room for that */
+                fixture_reset(&f);
+                for (int i = 0; i < 2; i++)
+                        CHECK_INT(read_range(&f, 0, f.count, NULL), 0);
+                CHECK(f.slow->streams <= 1);
                 fixture_done(&f);
         }
 }

@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "blob/store.h"
+#include "blob/store_internal.h"
 #include "fake_blob.h"
 #include "temp_dir.h"
 
@@ -196,6 +197,7 @@ static void as_somebody_else(const char *dir)
         CHECK_INT(seteuid(65534), 0);
         CHECK_INT(store_open(&(struct store_options){.dir = dir}, &s, &err), -EPERM);
         CHECK(strstr(err.msg, "belongs to user 0"));
+        _exit(0); /* the leak sanitizer cannot do its work after a change of user */
 }
 
 TEST(directories_of_others_are_refused_also_when_they_cannot_be_opened)
@@ -668,6 +670,15 @@ TEST(leftovers_of_the_dead_are_removed)
         close(open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
         store_close(open_store(dir.path, 0));
         CHECK_INT(files_in(dir.path, "tmp"), 0);
+        /* but not while somebody is writing there */
+        struct store *s = open_store(dir.path, 0);
+        struct store_tmp t;
+        CHECK_INT(store_tmp_open(s, &t), 0);
+        store_close(open_store(dir.path, 0));
+        CHECK_INT(files_in(dir.path, "tmp"), 1);
+        store_tmp_drop(s, &t);
+        CHECK_INT(files_in(dir.path, "tmp"), 0);
+        store_close(s);
 }
 
 /* ---- bad days ---- */

@@ -71,9 +71,10 @@ static enum inflate_status feed(struct inflate *z, const uint8_t *in, size_t len
         }
 }
 
-/** Enters at a place again, with both engines: `n` bytes must come. window: before the place, with the unmarked overwritten. */
-static void enter(const struct inflate_place *place, const uint8_t *in, size_t len, const uint8_t *window,
-        size_t window_len, const uint8_t *want, size_t n)
+/** Enters at a place again, with both engines: `n` bytes must come. window: before the place, with what is not used overwritten;
+ *  supply: what is used. */
+static void enter(const struct inflate_place *place, struct inflate_used *supply, const uint8_t *in, size_t len,
+        const uint8_t *window, size_t window_len, const uint8_t *want, size_t n)
 {
         static uint8_t room[2 * INFLATE_WINDOW];
         for (size_t e = 0; e < ARRAY_LEN(engines); e++) {
@@ -82,6 +83,16 @@ static void enter(const struct inflate_place *place, const uint8_t *in, size_t l
                 size_t used = 0;
                 memcpy(room, window, window_len);
                 CHECK_INT(inflate_resume(z, place, room, window_len), 0);
+                feed(z, in, len, &used, room, &out, out + n, 1 << 20, 1 << 20, 0);
+                CHECK_INT(out - begin, n);
+                CHECK(memcmp(begin, want, n) == 0);
+
+                /* and with nothing but the bytes that are used */
+                memset(room, 0, INFLATE_WINDOW);
+                begin = out = room + INFLATE_WINDOW;
+                used = 0;
+                CHECK_INT(inflate_resume(z, place, room, INFLATE_WINDOW), 0);
+                inflate_supply(z, supply);
                 feed(z, in, len, &used, room, &out, out + n, 1 << 20, 1 << 20, 0);
                 CHECK_INT(out - begin, n);
                 CHECK(memcmp(begin, want, n) == 0);
@@ -94,7 +105,8 @@ static unsigned entered;
 static void each_place(const uint8_t *in, size_t len, const struct bytes *want, size_t every)
 {
         cleanup(inflate_freep) struct inflate *z = inflate_new(&inflate_own);
-        static uint8_t marks[INFLATE_WINDOW], window[INFLATE_WINDOW];
+        static struct inflate_used used_bytes;
+        static uint8_t window[INFLATE_WINDOW];
         struct inflate_place place;
         uint8_t *room = malloc(want->len + 1), *out = room;
         size_t used = 0, place_used = 0, place_at = 0;
@@ -109,12 +121,14 @@ static void each_place(const uint8_t *in, size_t len, const struct bytes *want, 
                                 flags | INFLATE_STOP_SYMBOL);
                 size_t at = (size_t)(out - room);
                 if (marking) {
+                        static struct inflate_used supply;
+                        supply = used_bytes;
                         size_t history = MIN(place_at, (size_t)INFLATE_WINDOW);
                         memcpy(window, room + place_at - history, history);
                         for (size_t i = 0; i < history; i++)
-                                window[i] ^= marks[INFLATE_WINDOW - history + i] ? 0 : 0xff;
-                        enter(&place, in + place_used, len - place_used, window, history, want->data + place_at,
-                                MIN(at - place_at, (size_t)INFLATE_WINDOW));
+                                window[i] ^= used_bytes.known[INFLATE_WINDOW - history + i] ? 0 : 0xff;
+                        enter(&place, &supply, in + place_used, len - place_used, window, history,
+                                want->data + place_at, MIN(at - place_at, (size_t)INFLATE_WINDOW));
                         entered++;
                 }
                 if (status != INFLATE_BLOCK && status != INFLATE_SYMBOL) {
@@ -126,8 +140,7 @@ static void each_place(const uint8_t *in, size_t len, const struct bytes *want, 
                 inflate_place(z, &place);
                 place_used = used - (place.bits ? 1 : 0);
                 place_at = at;
-                memset(marks, 0, sizeof marks);
-                inflate_mark(z, marks);
+                CHECK(inflate_collect(z, &used_bytes));
                 marking = true;
         }
         CHECK_INT(out - room, want->len);

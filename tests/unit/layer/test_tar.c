@@ -401,6 +401,25 @@ TEST(callback_can_stop)
         CHECK_INT(left, -1);
 }
 
+TEST(messages_cut_long_names)
+{
+        ARCHIVE(b);
+        char name[1000];
+        memset(name, 'n', sizeof name);
+        name[10] = '\\';
+        name[sizeof name - 1] = '\0';
+        tar_build_long(&b, 'L', name);
+        add_with_field(&b, 108, "x", 1);
+        check_refused(&b, -EBADMSG, "tar: entry at byte 1536 (nnnnnnnnnn\\x5cnnn");
+        tar_build_long(&b, 'L', name);
+        add_with_field(&b, 108, "x", 1);
+        check_refused(&b, -EBADMSG, "nnn...): malformed owner");
+        tar_build_file(&b, (struct tar_build){.name = ""});
+        memset(b.data + 148, 'x', 8);
+        check_refused(&b, -EBADMSG, "tar: entry at byte 0: bad checksum");
+        tar_reader_free(NULL);
+}
+
 TEST(skippable)
 {
         ARCHIVE(b);
@@ -426,6 +445,7 @@ TEST(skippable)
         tar_skip(u, tar_skippable(u));
         CHECK_INT(tar_push(u, b.data + 512, b.len - 512, NULL), 0);
         CHECK(tar_skippable(u) == UINT64_MAX);
+        tar_skip(u, 5000);
         CHECK_INT(tar_finish(u, NULL), 0);
         CHECK_STR(buf_str(&text), "reg \"huge\" 644 0:0 t=0.000000000 1099511627777@512\n"
                                   "reg \"next\" 644 0:0 t=0.000000000 0@1099511629312\n");

@@ -209,6 +209,8 @@ TEST(extension_headers_have_a_ceiling)
         check_list(&b, "fifo \"a\" 644 0:0 t=0.000000000\n");
         tar_build_meta(&b, 'K', name, TAR_META_MAX + 1);
         check_refused(&b, -EFBIG, "extension header of 1048577 bytes");
+        tar_build_header(&b, (struct tar_build){.name = "x", .type = 'x', .size = INT64_MAX});
+        check_refused(&b, -EBADMSG, "beyond any stream's end");
         tar_build_meta(&b, 'x', name, TAR_META_MAX + 1);
         check_refused(&b, -EFBIG, "the limit is");
 }

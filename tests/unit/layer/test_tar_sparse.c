@@ -228,6 +228,12 @@ TEST(sparse_pax_10)
                         tar_build_end(&b);
                 check_refused(&b, bad[i].code, "sparse map");
         }
+        for (size_t i = 0; i < 512; i += 4) /* lines to the end of the data, and more announced */
+                memcpy(data + i, i ? "\n0\n0" : "9999", 4);
+        PAX_10(&b, "77");
+        tar_build_file(&b, (struct tar_build){.name = "s", .data = data, .size = 1000});
+        check_refused(&b, -EBADMSG, "sparse map longer than the data that hold it");
+
         PAX_10(&b, "77");
         strcpy(data, "9\n");
         tar_build_file(&b, (struct tar_build){.name = "s", .data = data, .size = 1024});

@@ -22,6 +22,14 @@
 static char dir[] = "/tmp/imagefs-test-XXXXXX";
 static int status_fd = -1; /* the daemon's parent, a child of ours, writes its exit status here */
 
+static pid_t test_pid;
+
+static void remove_dir(void)
+{
+        if (getpid() == test_pid)
+                rmdir(dir);
+}
+
 static void need_fuse(void)
 {
         static bool done;
@@ -36,9 +44,12 @@ static void need_fuse(void)
         close(fd);
         prctl(PR_SET_CHILD_SUBREAPER, 1);
         CHECK(mkdtemp(dir));
+        test_pid = getpid();
+        atexit(remove_dir);
 }
 
 static pid_t daemon_pid = -1;
+static uid_t daemon_uid; /* the server is this user's */
 
 /* Mounts; the server runs in a child, as `imagefs -f` does, and "ready" is told over a pipe. */
 static void start(const char *options, bool foreground)
@@ -52,6 +63,9 @@ static void start(const char *options, bool foreground)
         if (daemon_pid == 0) {
                 prctl(PR_SET_PDEATHSIG, SIGKILL);
                 close(fds[0]);
+                if (daemon_uid && (setresgid(daemon_uid, daemon_uid, daemon_uid) < 0 ||
+                                          setresuid(daemon_uid, daemon_uid, daemon_uid) < 0))
+                        _exit(99);
                 log_setup(0, daemon_log, NULL);
                 struct session *s = NULL;
                 struct session_options so = {.options = options};
@@ -470,6 +484,68 @@ TEST(daemon)
                 CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
+static int read_etc(void)
+{
+        char *json = NULL;
+        int r = mountpoint_stat(dir, &json, NULL);
+        free(json);
+        return r < 0 ? -r : enter_etc();
+}
+
+static int leave(void)
+{
+        struct error err = {0};
+        int fd = open(at("big"), O_RDONLY | O_CLOEXEC);
+        if (fd < 0 || mountpoint_umount(dir, false, &err) != -EBUSY)
+                return 98;
+        close(fd);
+        return -mountpoint_umount(dir, false, &err);
+}
+
+/* Through fusermount3, in a namespace in which /dev/fuse is everybody's. */
+TEST(plain_user)
+{
+        need_fuse();
+        enum { NOBODY = 65534 }; /* fusermount3 wants a user with a name */
+        struct stat st;
+        if (stat("/usr/bin/fusermount3", &st) < 0 || !(st.st_mode & S_ISUID)) {
+                fprintf(stderr, "skipped: no fusermount3 that is set-user-ID root\n");
+                return;
+        }
+        CHECK(mount("test", dir, "tmpfs", 0, NULL) == 0);
+        CHECK(mknod(at("fuse"), S_IFCHR | 0666, makedev(10, 229)) == 0 && chmod(at("fuse"), 0666) == 0);
+        CHECK(mount(at("fuse"), "/dev/fuse", NULL, MS_BIND, NULL) == 0);
+        CHECK(umount2(dir, MNT_DETACH) == 0);
+
+        CHECK(chown(dir, NOBODY, NOBODY) == 0);
+        daemon_uid = NOBODY;
+        start(NULL, true);
+        struct mountpoint_info info;
+        CHECK_INT(mountpoint_find(dir, &info), 1);
+        CHECK_STR(info.type, "fuse.imagefs");
+        CHECK_INT(as_user(NOBODY, read_etc), 0); /* nobody else is here, so modes do not keep its owner out */
+        CHECK(stat(at("big"), &st) < 0);
+        CHECK_INT(errno, EACCES); /* root is */
+        CHECK_INT(as_user(4243, read_big), EACCES);
+        CHECK_INT(as_user(NOBODY, leave), 0);
+        CHECK_INT(finish(), 0);
+        /* and a signal, which goes through fusermount3 too */
+        start(NULL, true);
+        kill(daemon_pid, SIGTERM);
+        CHECK_INT(finish(), 0);
+
+        CHECK(chown(dir, 0, 0) == 0);
+        start(NULL, true);
+        CHECK_INT(finish(), EACCES);
+        CHECK(chown(dir, NOBODY, NOBODY) == 0);
+        if (!mountpoint_others_allowed()) {
+                start("allow_other", true);
+                CHECK_INT(finish(), EPERM);
+        }
+        daemon_uid = 0;
+        CHECK(chown(dir, 0, 0) == 0);
+}
+
 TEST(refused_mountpoints)
 {
         need_fuse();
@@ -508,5 +584,4 @@ TEST(refused_mountpoints)
         close(status_fd);
         CHECK_INT(session_new(dir, &so, &s, &err), 0);
         session_free(s);
-        rmdir(dir);
 }

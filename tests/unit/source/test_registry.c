@@ -182,7 +182,7 @@ TEST(trouble_that_passes)
                 {"[{\"path\":\"blobs\",\"kind\":\"range\",\"value\":\"\"}]", 2},
                 {"[{\"path\":\"blobs\",\"kind\":\"range\",\"value\":\"bytes 1000000-1299999/*\"}]", 1},
                 {"[{\"path\":\"blobs\",\"kind\":\"gzip\"}]", 2},
-                {"[{\"path\":\"blobs\",\"kind\":\"stall\",\"after\":1000,\"seconds\":4}]", 2},
+                {"[{\"path\":\"blobs\",\"kind\":\"stall\",\"after\":1000,\"seconds\":600}]", 2},
         };
         for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
                 struct error err = {0};
@@ -416,6 +416,87 @@ TEST(one_token_for_all)
         }
 }
 
+struct soak {
+        struct blob *b;
+        unsigned seed;
+        int good, bad, wrong;
+};
+
+static void *soaker(void *arg)
+{
+        struct soak *k = arg;
+        for (int i = 0; i < 40; i++) {
+                char data[9000];
+                size_t len = 1 + (size_t)rand_r(&k->seed) % sizeof data;
+                uint64_t off = (uint64_t)rand_r(&k->seed) % (FAULTY_BLOB_LEN - sizeof data);
+                int r = blob_read_all(k->b, data, len, off, NULL);
+                k->good += r == 0;
+                k->bad += r < 0;
+                k->wrong += r == 0 && memcmp(data, faulty.blob + off, len) != 0;
+        }
+        return NULL;
+}
+
+/* 16 threads; the sums over all of them. */
+static struct soak soak(struct blob *b)
+{
+        struct soak k[16], sum = {0};
+        pthread_t threads[16];
+        for (unsigned i = 0; i < 16; i++) {
+                k[i] = (struct soak){.b = b, .seed = i};
+                CHECK_INT(pthread_create(&threads[i], NULL, soaker, &k[i]), 0);
+        }
+        for (unsigned i = 0; i < 16; i++) {
+                pthread_join(threads[i], NULL);
+                sum.good += k[i].good;
+                sum.bad += k[i].bad;
+                sum.wrong += k[i].wrong;
+        }
+        return sum;
+}
+
+TEST(right_bytes_or_an_error)
+{
+        static const char faults[] =
+                "[{\"path\":\"data\",\"times\":0,\"chance\":0.1,\"kind\":\"status\",\"status\":503},"
+                "{\"path\":\"data\",\"times\":0,\"chance\":0.1,\"kind\":\"status\",\"status\":403},"
+                "{\"path\":\"data\",\"times\":0,\"chance\":0.1,\"kind\":\"cut\",\"after\":1000},"
+                "{\"path\":\"data\",\"times\":0,\"chance\":0.1,\"kind\":\"reset\"},"
+                "{\"path\":\"data\",\"times\":0,\"chance\":0.1,\"kind\":\"short\",\"max\":3000},"
+                "{\"path\":\"data\",\"times\":0,\"chance\":0.1,\"kind\":\"range\",\"value\":\"bytes 0-9/3000007\"},"
+                "{\"path\":\"blobs\",\"times\":0,\"chance\":0.2,\"kind\":\"status\",\"status\":500}]";
+        faulty_set("{\"redirect\":true,\"auth\":\"bearer\"}", faults);
+        cleanup(source_closep) struct source *s = faulty_open("test/app", NULL);
+        cleanup(blob_unrefp) struct blob *b = open_blob(s);
+        struct soak k = soak(b);
+        CHECK_INT(k.wrong, 0);
+        CHECK(k.good > 300);
+        json_free(faulty_control("faults", "[]"));
+        k = soak(b);
+        CHECK_INT(k.wrong, 0);
+        CHECK_INT(k.good, 640);
+}
+
+TEST(documents_that_are_too_long)
+{
+        faulty_set(NULL, NULL);
+        cleanup(source_closep) struct source *s = faulty_open("test/app", NULL);
+        struct error err = {0};
+        struct descriptor d = faulty.manifest;
+        struct buf out;
+        buf_init(&out, SOURCE_MANIFEST_MAX);
+        d.size--;
+        CHECK_INT(s->ops->manifest(s, &d, &out, &err), -EFBIG);
+        d = faulty.config;
+        d.size--;
+        CHECK_INT(s->ops->document(s, &d, &out, &err), -EBADMSG);
+        d.size = (uint64_t)1 << 40;
+        CHECK_INT(s->ops->document(s, &d, &out, &err), -EFBIG);
+        CHECK_INT(s->ops->manifest(s, &d, &out, &err), -EFBIG);
+        CHECK_INT(out.len, 0);
+        buf_done(&out);
+}
+
 TEST(logins)
 {
         struct error err = {0};
@@ -524,6 +605,24 @@ TEST(mirrors)
         }
 }
 
+TEST(proxies)
+{
+        struct error err = {0};
+        char proxy[60];
+        faulty_set(NULL, NULL);
+        snprintf(proxy, sizeof proxy, "http://127.0.0.1:%u", faulty.registry);
+        setenv("http_proxy", proxy, 1); /* which answers for every host here */
+        cleanup(source_closep) struct source *s = open_mirrored("[[registry]]\nprefix = \"docker.io/test\"\nlocation = "
+                                                                "\"registry.invalid:5000/test\"\ninsecure = true\n",
+                NULL, &err);
+        CHECK_INT(resolve(s, NULL, &err), 0);
+        CHECK_INT(faulty_count("/v2/test/app/", NULL, 0), 1);
+        setenv("http_proxy", "http://127.0.0.1:1", 1); /* which is not asked about this machine */
+        cleanup(source_closep) struct source *local = faulty_open("test/app", NULL);
+        CHECK_INT(resolve(local, NULL, NULL), 0);
+        unsetenv("http_proxy");
+}
+
 static int warnings;
 
 static void count_warnings(enum log_topic topic, const char *line, void *ctx)
@@ -613,6 +712,30 @@ TEST(streams_in_pieces)
         CHECK_INT(stream_once(NULL, NULL, 0, NULL), 0);
         CHECK_INT(faulty_count("/blobs/", NULL, 206), 31);
         faulty.piece_len = 0;
+}
+
+static int slow_sink(void *ctx, const void *data, size_t len)
+{
+        struct pile *p = ctx;
+        if (len > 50000)
+                usleep(5000); /* the helpers run ahead */
+        buf_add(&p->bytes, data, len);
+        return 0;
+}
+
+TEST(pieces_wait_for_a_slow_sink)
+{
+        faulty_set(NULL, NULL);
+        faulty.piece_len = 60000;
+        cleanup(source_closep) struct source *s = faulty_open("test/app", NULL);
+        cleanup(blob_unrefp) struct blob *b = open_blob(s);
+        faulty.piece_len = 0;
+        struct pile p;
+        buf_init(&p.bytes, FAULTY_BLOB_LEN);
+        CHECK_INT(blob_stream(b, 0, slow_sink, &p, NULL), 0);
+        CHECK_INT(p.bytes.len, FAULTY_BLOB_LEN);
+        CHECK_MEM(p.bytes.data, faulty.blob, FAULTY_BLOB_LEN);
+        buf_done(&p.bytes);
 }
 
 static int stop_sink(void *ctx, const void *data, size_t len)

@@ -230,13 +230,14 @@ static const char *pick_path(char *out, unsigned deepest)
 static void random_entry(struct model *layer, struct buf *text, unsigned entry)
 {
         static const char types[] = "fffdddsswwwoc", prefixes[5][8] = {"", "/", "../", "a/../", "../../"};
-        char path[64], target[64] = "", type = types[pick(sizeof types - 1)];
+        char path[96], target[64] = "", type = types[pick(sizeof types - 1)];
         pick_path(path, 3);
-        char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, plain[64];
-        strcpy(plain, name);
-        if (type == 'w')
-                sprintf(name, ".wh.%s", plain);
-        else if (type == 'o')
+        char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+        if (type == 'w') {
+                memmove(name + 4, name, strlen(name) + 1);
+                memcpy(name, ".wh.", 4);
+        }
+        if (type == 'o')
                 strcpy(name, ".wh..wh..opq");
         if (type == 's') {
                 strcpy(target, prefixes[pick(5)]);
