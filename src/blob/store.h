@@ -33,6 +33,7 @@ enum store_kind { STORE_DOC, STORE_INDEX };
 struct store_options {
         const char *dir;   /* NULL: the default place (store_default_dir) */
         uint64_t size_max; /* bytes that blobs may take; 0: the default of 10 GiB */
+        bool manual;       /* opening evicts nothing: for who looks at the store, or collects by store_gc() */
 };
 
 /** $XDG_CACHE_HOME/imagefs, /var/cache/imagefs for root, ~/.cache/imagefs. free() it. -ENOENT: no place is known. */
