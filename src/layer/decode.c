@@ -68,7 +68,8 @@ static bool zstd_skippable(const uint8_t *magic)
         return (get_le32(magic) & 0xfffffff0) == ZSTD_MAGIC_SKIPPABLE_START;
 }
 
-/** A tar's first block: its checksum is right (bytes summed as unsigned or, in old tars, as signed), or it is all zero. */
+/* A tar's first block: its checksum is right (bytes summed as unsigned or, in old tars, as signed), or it is all zero. The sum
+ * of compressed bytes, as signed, is near zero: a field without digits, taken as 0, would match one gzip stream in 4000. */
 static bool tar_block(const uint8_t *block)
 {
         long sum_unsigned = 0, sum_signed = 0, want = 0;
@@ -84,7 +85,7 @@ static bool tar_block(const uint8_t *block)
                 i++;
         for (; i < 156 && block[i] >= '0' && block[i] <= '7'; i++)
                 want = want * 8 + (block[i] - '0');
-        return zero || want == sum_unsigned || want == sum_signed;
+        return zero || (want >= 8 * ' ' && (want == sum_unsigned || want == sum_signed));
 }
 
 int decode_sniff(const uint8_t *data, size_t len, enum compression *ret, struct error *err)
