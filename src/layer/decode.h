@@ -19,7 +19,7 @@ enum compression { COMPRESSION_NONE, COMPRESSION_GZIP, COMPRESSION_ZSTD };
 enum {
         DECODE_SNIFF = 512,            /* bytes that decode_sniff() likes to see */
         DECODE_WINDOW = 32 << 10,      /* deflate's history */
-        DECODE_SPAN = 256 << 10,       /* uncompressed bytes after which a span may end... */
+        DECODE_SPAN = 256 << 10,       /* uncompressed bytes that a span is meant to have (from half to twice as many)... */
         DECODE_SPAN_COMPRESSED = 32 << 10, /* ...if it has this many compressed bytes, */
         DECODE_SPAN_LONG = 2 << 20,    /* or after this many whatever it has */
         DECODE_HEADER_MAX = 320,       /* bytes of a deflate block's header, at most */
