@@ -22,7 +22,7 @@ import lab
 SUITE = os.environ.get("BENCH_SUITE", "bookworm")
 MIRROR = os.environ.get("BENCH_MIRROR", "http://deb.debian.org/debian")
 MEDIUM = "python3 python3-numpy git"
-LARGE = ("gcc "g++ golang-go default-jdk-headless linux-headers-amd64 python3-django python3-scipy python3-sympy nodejs npm "
+LARGE = ("gcc g++ golang-go default-jdk-headless linux-headers-amd64 python3-django python3-scipy python3-sympy nodejs npm "
          "clang-14 libboost1.74-dev rustc")
 
 
