@@ -1,7 +1,6 @@
 #pragma once
 /**
- * Windows on disk: of the 32 KiB before a span a tenth is ever referred to, the rest is zero (docs/FORMAT.md, WINDOWS).
- * No state: any thread.
+ * Windows on disk (docs/FORMAT.md, WINDOWS): the bytes that a span refers to, deflated. No state but the packer's: any thread.
  */
 #include <stddef.h>
 #include <stdint.h>

@@ -62,10 +62,16 @@ static atomic_bool log_to_syslog;
 void daemon_log(enum log_topic topic, const char *line, void *ctx)
 {
         (void)ctx;
+        /* names out of an image may be in it: they must not start a line of their own, or speak to the terminal */
+        char text[1000];
+        snprintf(text, sizeof text, "%s", line);
+        for (unsigned char *c = (unsigned char *)text; *c; c++)
+                if (*c < ' ' || *c == 0x7f)
+                        *c = '?';
         if (atomic_load(&log_to_syslog))
-                syslog(topic == topic_warning ? LOG_WARNING : LOG_INFO, "%s", line);
+                syslog(topic == topic_warning ? LOG_WARNING : LOG_INFO, "%s", text);
         else
-                fprintf(stderr, "imagefs: %s\n", line);
+                fprintf(stderr, "imagefs: %s\n", text);
 }
 
 /* ---- the parent ---- */

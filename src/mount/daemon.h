@@ -54,5 +54,5 @@ void daemon_free(struct daemon *d);
 DEFINE_CLEANUP(struct daemon, daemon_free);
 
 /** A sink for log_setup(): stderr, with "imagefs: " in front, until daemon_ready() turned a forked process away from it;
- *  then syslog. ctx is not used. */
+ *  then syslog. Control characters come out as "?". ctx is not used. */
 void daemon_log(enum log_topic topic, const char *line, void *ctx);

@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 """A registry that misbehaves on command, on loopback, for tests.
 
-    faulty_registry.py --layout DIR [--repo NAME] [--tls CERT KEY] [--config JSON]
+    faulty_registry.py --layout DIR [--repo NAME] [--tls CERT KEY] [--config JSON] [--ports REGISTRY STORAGE]
 
 Serves the OCI layout DIR under the repository NAME (default test/app): tags are the ref.name annotations of its index.json,
 blobs and manifests come by digest. Two ports of 127.0.0.1: the registry, and a storage server that blobs can be redirected
 to. The first line on standard output is {"registry": PORT, "storage": PORT}. It ends when its standard input does.
 
-GET  /_control/counts   {"requests": [{method, path, query, range, auth, status, bytes, port, ns}...], "paths": {path: n}}
+With --tls a client may show the same certificate.
+
+GET  /_control/counts   {"requests": [{method, path, query, range, auth, agent, accept, status, bytes, port, connection,
+                        certificate}...], "paths": {path: n}}
 POST /_control/faults   a list of faults replaces the present ones
 POST /_control/config   sets some of: auth (null, "basic", "bearer"), realm, service, scope, user, password, token_life (s, what
                         is said), token_uses (a token works so often), token_delay (s), token_status, identity (refresh token for POST), public,
@@ -236,7 +239,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.entry = dict(method=self.command, path=u.path, query=u.query, range=self.headers.get("Range"),
                           auth=auth.split(" ")[0].lower(), status=0, bytes=0, port=self.server.name,
                           agent=self.headers.get("User-Agent"), accept=self.headers.get("Accept"),
-                          connection=id(self.connection))
+                          connection=id(self.connection), certificate="")
+        if self.server.context and self.connection.getpeercert(True):
+            self.entry["certificate"] = hashlib.sha256(self.connection.getpeercert(True)).hexdigest()
         with lock:
             log.append(self.entry)
         length = int(self.headers.get("Content-Length") or 0)
@@ -373,9 +378,9 @@ class Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, name, context):
+    def __init__(self, name, context, port):
         self.name, self.context = name, context
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(("127.0.0.1", port), Handler)
 
     def handle_error(self, request, client_address):
         kind = sys.exc_info()[0]
@@ -390,6 +395,7 @@ def main():
     p.add_argument("--repo", default="test/app")
     p.add_argument("--tls", nargs=2, metavar=("CERT", "KEY"))
     p.add_argument("--config", default="{}")
+    p.add_argument("--ports", nargs=2, type=int, default=(0, 0), help="0: any that is free")
     args = p.parse_args()
     layout, repo = args.layout, args.repo
     START.update(json.loads(args.config))
@@ -398,9 +404,11 @@ def main():
     if args.tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*args.tls)
+        context.load_verify_locations(args.tls[0])
+        context.verify_mode = ssl.CERT_OPTIONAL
     scheme = "https" if context else "http"
-    for name in ("registry", "storage"):
-        server = Server(name, context)
+    for name, port in zip(("registry", "storage"), args.ports):
+        server = Server(name, context, port)
         ports[name] = server.server_address[1]
         ports[name + "_origin"] = f"{scheme}://127.0.0.1:{ports[name]}"
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()

@@ -201,3 +201,18 @@ TEST(second_signal_kills)
         kill(pid, SIGTERM);
         CHECK_INT(ended(pid), -SIGTERM);
 }
+
+TEST(log_is_one_line)
+{
+        int fds[2], saved = dup(STDERR_FILENO);
+        CHECK(pipe2(fds, O_CLOEXEC) == 0 && saved >= 0);
+        dup2(fds[1], STDERR_FILENO);
+        daemon_log(LOG_NOTICE, "a\nb \033[31m \xc3\xa4", NULL);
+        dup2(saved, STDERR_FILENO);
+        char text[100] = "";
+        CHECK(read(fds[0], text, sizeof text - 1) > 0);
+        CHECK_STR(text, "imagefs: a?b ?[31m \xc3\xa4\n");
+        close(fds[0]);
+        close(fds[1]);
+        close(saved);
+}
