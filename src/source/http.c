@@ -12,6 +12,7 @@
  * better decided in one place. A stall is measured here, too, because libcurl's own clock for it counts whole seconds. */
 #include "source/http.h"
 
+#include <ctype.h>
 #include <curl/curl.h>
 #include <errno.h>
 #include <poll.h>
@@ -746,6 +747,9 @@ bool http_pace_again(struct http *h, struct http_pace *p, int r, const struct ht
         int64_t wait = jitter(MIN(doubled, (int64_t)BACKOFF_MAX_MS));
         cleanup(buf_done) struct buf value;
         buf_init(&value, HTTP_HEADERS_MAX);
+        const char *left = r == 0 ? http_header(a, "ratelimit-remaining", 0, &value) : NULL;
+        if (a->status == 429 && left && strspn(left, "0") > 0 && !isdigit((unsigned char)left[strspn(left, "0")]))
+                return false; /* Docker Hub: used up for hours */
         const char *after = r == 0 ? http_header(a, "Retry-After", 0, &value) : NULL;
         if (after) {
                 int64_t asked = http_parse_retry_after(after, time(NULL));

@@ -11,10 +11,10 @@ struct http_options;
 
 /** What the command line says about the network; all may be NULL or zero. */
 struct registry_options {
-        const char *authfile;        /* --authfile */
-        const char *creds;           /* --creds USER[:PASSWORD] */
-        int tls_verify;              /* --tls-verify: -1 not said, 0 false, 1 true */
-        const char *registries_conf; /* another registries.conf, for tests; NULL: the machine's */
+        const char *authfile;            /* --authfile */
+        const char *creds;               /* --creds USER[:PASSWORD] */
+        int tls_verify;                  /* --tls-verify: -1 not said, 0 false, 1 true */
+        const char *registries_conf;     /* another registries.conf, for tests; NULL: the machine's */
         const struct http_options *http; /* cancelling (source/http.h), and times for tests; NULL: the defaults */
 };
 

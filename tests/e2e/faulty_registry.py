@@ -7,7 +7,10 @@ Serves the OCI layout DIR under the repository NAME (default test/app): tags are
 blobs and manifests come by digest. Two ports of 127.0.0.1: the registry, and a storage server that blobs can be redirected
 to. The first line on standard output is {"registry": PORT, "storage": PORT}. It ends when its standard input does.
 
-GET  /_control/counts   {"requests": [{method, path, query, range, auth, status, bytes, port, ns}...], "paths": {path: n}}
+With --tls a client may show the same certificate.
+
+GET  /_control/counts   {"requests": [{method, path, query, range, auth, agent, accept, status, bytes, port, connection,
+                        certificate}...], "paths": {path: n}}
 POST /_control/faults   a list of faults replaces the present ones
 POST /_control/config   sets some of: auth (null, "basic", "bearer"), realm, service, scope, user, password, token_life (s, what
                         is said), token_uses (a token works so often), token_delay (s), token_status, identity (refresh token for POST), public,
@@ -236,7 +239,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.entry = dict(method=self.command, path=u.path, query=u.query, range=self.headers.get("Range"),
                           auth=auth.split(" ")[0].lower(), status=0, bytes=0, port=self.server.name,
                           agent=self.headers.get("User-Agent"), accept=self.headers.get("Accept"),
-                          connection=id(self.connection))
+                          connection=id(self.connection), certificate="")
+        if self.server.context and self.connection.getpeercert(True):
+            self.entry["certificate"] = hashlib.sha256(self.connection.getpeercert(True)).hexdigest()
         with lock:
             log.append(self.entry)
         length = int(self.headers.get("Content-Length") or 0)
@@ -398,6 +403,8 @@ def main():
     if args.tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*args.tls)
+        context.load_verify_locations(args.tls[0])
+        context.verify_mode = ssl.CERT_OPTIONAL
     scheme = "https" if context else "http"
     for name in ("registry", "storage"):
         server = Server(name, context)

@@ -238,6 +238,18 @@ TEST(trouble_that_stays)
         }
 }
 
+TEST(rate_limits)
+{
+        struct error err = {0};
+        CHECK_INT(resolve_once("test/app", NULL,
+                          "[{\"path\":\"manifests\",\"kind\":\"status\",\"status\":429,\"times\":0,\"headers\":"
+                          "{\"ratelimit-limit\":\"100;w=21600\",\"ratelimit-remaining\":\"0;w=21600\"}}]",
+                          NULL, &err),
+                -ENETUNREACH);
+        CHECK(strstr(err.msg, "100;w=21600"));
+        CHECK_INT(faulty_count("manifests", NULL, 0), 1);
+}
+
 TEST(recovery_after_giving_up)
 {
         faulty_set(NULL, "[{\"path\":\"blobs\",\"kind\":\"status\",\"status\":503,\"times\":4}]");

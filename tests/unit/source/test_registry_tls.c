@@ -77,6 +77,25 @@ TEST(authority_in_certs_d)
         CHECK_INT(resolve("127.0.0.1", -1, &err), -EPROTO);
 }
 
+TEST(client_certificate)
+{
+        start();
+        trust(true);
+        CHECK_INT(resolve("127.0.0.1", -1, NULL), 0);
+        CHECK_STR(faulty_field("/v2/", 0, "certificate"), "");
+        char command[600];
+        snprintf(command, sizeof command,
+                "cd %s/.config/containers/certs.d/127* && cp %s/cert.pem c.cert && cp %s/key.pem c.key", faulty.dir,
+                faulty.dir, faulty.dir);
+        CHECK_INT(system(command), 0);
+        faulty_set("{\"redirect\":true}", NULL);
+        CHECK_INT(resolve("127.0.0.1", -1, NULL), 0);
+        CHECK_INT(strlen(faulty_field("/v2/", 0, "certificate")), 64);
+        CHECK_STR(faulty_field("/data/", 0, "port"), "storage");
+        CHECK_STR(faulty_field("/data/", 0, "certificate"), ""); /* another origin */
+        trust(false);
+}
+
 TEST(authority_in_the_environment)
 {
         start();
