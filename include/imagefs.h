@@ -37,29 +37,29 @@ struct imagefs_error {
 
 /** Zero means the default for every field. */
 struct imagefs_options {
-        size_t size;              /* sizeof(struct imagefs_options), so that fields can be added */
-        const char *platform;     /* "linux/arm64"; NULL: this machine's */
-        const char *cache_dir;    /* NULL: the user's; "none": keep nothing */
-        uint64_t cache_size;      /* bytes that the cache may take */
-        uint64_t memory;          /* bytes of inflated data kept in memory */
-        int offline;              /* ask no registry */
-        const char *authfile;     /* credentials file */
-        const char *creds;        /* USER[:PASSWORD] */
-        int insecure;             /* do not check certificates, allow http */
+        size_t size;           /* sizeof(struct imagefs_options), so that fields can be added */
+        const char *platform;  /* "linux/arm64"; NULL: this machine's */
+        const char *cache_dir; /* NULL: the user's; "none": keep nothing */
+        uint64_t cache_size;   /* bytes that the cache may take */
+        uint64_t memory;       /* bytes of inflated data kept in memory */
+        int offline;           /* ask no registry */
+        const char *authfile;  /* credentials file */
+        const char *creds;     /* USER[:PASSWORD] */
+        int insecure;          /* do not check certificates, allow http */
 };
 
 struct imagefs_attr {
-        uint32_t mode;        /* type and permissions, as in st_mode */
+        uint32_t mode; /* type and permissions, as in st_mode */
         uint32_t nlink;
         uint32_t uid, gid;
         uint32_t rdev_major, rdev_minor;
-        uint64_t size;        /* bytes */
+        uint64_t size; /* bytes */
         int64_t mtime_s;
         uint32_t mtime_ns;
 };
 
 struct imagefs_dirent {
-        const char *name;     /* not NUL-terminated */
+        const char *name; /* not NUL-terminated */
         uint32_t name_len;
         uint32_t ino;
 };
@@ -87,11 +87,12 @@ IMAGEFS_API const char *imagefs_symlink(const struct imagefs *im, uint32_t ino);
 
 /** Names in a directory, without "." and ".."; entry i of them. -EINVAL: not that many. */
 IMAGEFS_API uint32_t imagefs_dir_count(const struct imagefs *im, uint32_t ino);
-IMAGEFS_API int imagefs_dir_entry(const struct imagefs *im, uint32_t ino, uint32_t i, struct imagefs_dirent *ret_dirent);
+IMAGEFS_API int imagefs_dir_entry(
+        const struct imagefs *im, uint32_t ino, uint32_t i, struct imagefs_dirent *ret_dirent);
 
 /** Up to len bytes of a file at off, fewer only at its end; verified before they are given. The count or -errno. */
-IMAGEFS_API ssize_t imagefs_read(const struct imagefs *im, uint32_t ino, void *data, size_t len, uint64_t off,
-        struct imagefs_error *err);
+IMAGEFS_API ssize_t imagefs_read(
+        const struct imagefs *im, uint32_t ino, void *data, size_t len, uint64_t off, struct imagefs_error *err);
 
 /** Value of an extended attribute: its length, of which at most len bytes are written. -ENODATA. */
 IMAGEFS_API ssize_t imagefs_xattr(const struct imagefs *im, uint32_t ino, const char *name, void *value, size_t len);

@@ -33,7 +33,7 @@ struct blob_ops {
 
 struct blob {
         const struct blob_ops *ops;
-        uint64_t size;          /* bytes in all */
+        uint64_t size; /* bytes in all */
         atomic_uint refs;
         atomic_bool sequential; /* reads at an offset are expensive or impossible, blob_stream() is the way in: a server
                                    without ranges, a zstd stream. It may become true during the blob's life. */

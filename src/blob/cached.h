@@ -21,9 +21,9 @@
 #include "blob/store.h"
 
 struct chunk {
-        uint64_t off;                 /* in the blob */
-        uint64_t len;                 /* at most CHUNK_MAX_LEN */
-        const uint8_t *sha256;        /* SHA256_BYTES of them, borrowed from the table's owner */
+        uint64_t off;          /* in the blob */
+        uint64_t len;          /* at most CHUNK_MAX_LEN */
+        const uint8_t *sha256; /* SHA256_BYTES of them, borrowed from the table's owner */
 };
 
 enum { CHUNK_MAX_LEN = 64 << 20, CACHED_RUN_MAX = 4 << 20 };

@@ -31,8 +31,9 @@ struct store;
 enum store_kind { STORE_DOC, STORE_INDEX };
 
 struct store_options {
-        const char *dir;     /* NULL: the default place (store_default_dir) */
-        uint64_t size_max;   /* bytes that blobs may take; 0: the default of 10 GiB */
+        const char *dir;   /* NULL: the default place (store_default_dir) */
+        uint64_t size_max; /* bytes that blobs may take; 0: the default of 10 GiB */
+        bool manual;       /* opening evicts nothing: for who looks at the store, or collects by store_gc() */
 };
 
 /** $XDG_CACHE_HOME/imagefs, /var/cache/imagefs for root, ~/.cache/imagefs. free() it. -ENOENT: no place is known. */
@@ -57,8 +58,8 @@ bool store_writable(const struct store *s);
 int store_get(struct store *s, enum store_kind kind, const struct digest *d, struct buf *out, struct error *err);
 
 /** Keeps a small file: temporary name, fsync, rename, fsync of the directory. A store that cannot write answers 0. */
-int store_put(struct store *s, enum store_kind kind, const struct digest *d, const void *data, size_t len,
-        struct error *err);
+int store_put(
+        struct store *s, enum store_kind kind, const struct digest *d, const void *data, size_t len, struct error *err);
 
 /** The file of an index for mapping: a descriptor, or -ENOENT. */
 int store_open_index(struct store *s, const struct digest *d, struct error *err);
@@ -129,11 +130,11 @@ uint64_t store_blob_present(struct store_blob *b);
 /* ---- housekeeping: `imagefs cache` ---- */
 
 struct store_item {
-        const char *kind;  /* "doc", "index", "blob", "partial", "name" */
-        char name[160];    /* file name: hex digest */
-        uint64_t bytes;    /* on disk */
-        uint64_t size;     /* apparent size */
-        int64_t used_s;    /* last use, seconds since the epoch */
+        const char *kind; /* "doc", "index", "blob", "partial", "name" */
+        char name[160];   /* file name: hex digest */
+        uint64_t bytes;   /* on disk */
+        uint64_t size;    /* apparent size */
+        int64_t used_s;   /* last use, seconds since the epoch */
 };
 typedef int store_item_fn(void *ctx, const struct store_item *item);
 

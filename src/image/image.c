@@ -36,7 +36,8 @@ struct image {
         struct span_cache *cache;
         struct idle *idle;
         struct tree *tree;
-        bool offline;
+        bool offline;      /* the manifest came from the store, and no layer is scanned */
+        bool never_online; /* --offline: the registry is not asked for reads either */
         _Atomic uint64_t errors;
 };
 
@@ -146,6 +147,7 @@ static int load_manifest(struct image *im, const struct image_options *options, 
                 put_known(im, &top);
         }
         im->offline = rq.offline;
+        im->never_online = options->offline && !im->source->local;
         if (r == 0 && im->manifest.foreign) {
                 char have[100], want[100];
                 log_warning("the image is for %s, this is %s: its programs may not run here",
@@ -311,7 +313,7 @@ static int find_indexes(
                 char text[DIGEST_MAX_TEXT];
                 if (first_twin(im, i) < i)
                         continue;
-                int r = im->source->ops->blob(im->source, &il->descriptor, &im->blobs[i], err);
+                int r = im->never_online ? 0 : im->source->ops->blob(im->source, &il->descriptor, &im->blobs[i], err);
                 if (r < 0 && !im->offline)
                         return error_wrap(err, r, "layer %zu (%s)", i + 1, digest_format(&il->descriptor.digest, text));
                 r = stored_index(im, il, &indexes[i], err);

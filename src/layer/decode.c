@@ -1,5 +1,5 @@
 /*
- * The full pass and the single span, over gzip, zstd and plain blobs.
+ * The full pass over gzip, zstd and plain blobs; decode_span.c reads back what it found.
  *
  * The pass over gzip. Output is decoded into one buffer, in front of which the last 32 KiB of the slice before stand:
  *
@@ -9,19 +9,26 @@
  * Slices end at multiples of 128 KiB of the tar stream, and what decides about points are positions only, so the same blob gives
  * the same points however it is cut into pieces.
  *
- * Points. At each end of a block, each turn of a slice and each member's header the distances to the last point (uncompressed
- * du, compressed dc) are looked at:
+ * Points. du and dc are the distances to the last point, uncompressed and compressed; a rule "of q quarters" means
  *
- *      a block begins       (du >= SPAN && dc >= SPAN_COMPRESSED) || du >= SPAN_LONG       || dc >= CHUNK
- *      a slice is full      both doubled: at the next symbol                               || dc >= CHUNK
- *      a member begins      both halved: it is a way in that costs no window               || dc >= CHUNK / 2
+ *      (du >= q/4 SPAN && dc >= q/4 SPAN_COMPRESSED) || du >= q/4 SPAN_LONG || dc >= min(q/4, 1) CHUNK
+ *
+ *      2 quarters   a member that begins is taken: it is a way in that costs no window;
+ *                   a block that begins becomes a candidate
+ *      7 quarters   of the candidates the one that uses least of its window is taken. In layers of real images they differ so much
+ *                   that this saves a quarter of all window bytes, at about the same mean length of spans
+ *      8 quarters   there was no candidate: the next symbol, or stored byte, at the end of a slice is taken
+ *
+ *      last point |------------|--c------c----c---c--|
+ *                 0           2/4      SPAN           7/4
  *
  * so that a span is useful, a chunk is worth a request, and neither can be made huge by a hostile stream: blocks and members without
  * output have points because of dc (spans of no length), blocks without end because of the slices.
  *
- * A point with a window waits until 32 KiB more came out (or the next point, or the member's end): by then the inflater has
- * collected all that is used of the window, in the order of first use (inflate.h). Without the places where these bytes stood
- * they are a third shorter, once compressed, than the window with all others zeroed.
+ * What a candidate uses is known once 32 KiB more came out, or its member has ended: by then the inflater has collected all that is
+ * used of the window, in the order of first use (inflate.h). Without the places where these bytes stood they are a
+ * quarter shorter, once compressed, than the window with all others zeroed. One candidate is collected at a time; blocks that begin
+ * meanwhile are passed over.
  *
  * zstd: only the beginnings of frames are ways in, and the frames' headers are looked at here, for dictionaries and for skippable
  * frames, whose content may be as long as 4 GiB. The rest is libzstd's. Limits: a frame larger than DECODE_SPAN_MAX makes the
@@ -38,18 +45,11 @@
 #include <zstd_errors.h>
 
 #include "base/wire.h"
+#include "layer/gzip_header.h"
 #include "layer/inflate.h"
-
-#ifdef IMAGEFS_ZLIB_INFLATE
-#define ENGINE (&inflate_zlib)
-#else
-#define ENGINE (&inflate_own)
-#endif
 
 enum {
         SLICE = 128 << 10,
-        GZIP_TEXT_MAX = 1 << 20, /* bytes of a member's name or comment */
-        GZIP_TRAILER = 8,
         ZSTD_HEAD_MAX = 10, /* magic, descriptor, window, dictionary ID */
 };
 
@@ -122,99 +122,15 @@ int decode_sniff(const uint8_t *data, size_t len, enum compression *ret, struct 
         return 0;
 }
 
-/* ---- a gzip member's header (RFC 1952), byte by byte ---- */
-
-enum gzip_flag { FHCRC = 1 << 1, FEXTRA = 1 << 2, FNAME = 1 << 3, FCOMMENT = 1 << 4, FRESERVED = 0xe0 };
-enum gzip_stage { GZIP_FIXED, GZIP_EXTRA_LEN, GZIP_EXTRA, GZIP_NAME, GZIP_COMMENT, GZIP_CRC, GZIP_DONE };
-
-struct gzip_header {
-        enum gzip_stage stage;
-        uint8_t flags;
-        uint32_t have;  /* bytes of this stage so far */
-        uint32_t value; /* of a number being read, little-endian */
-        uint32_t crc;   /* of the header so far */
-};
-
-/** Goes to the next stage that the flags ask for. */
-static void gzip_header_next(struct gzip_header *h)
-{
-        static const uint8_t asks[] = {[GZIP_EXTRA_LEN] = FEXTRA,
-                [GZIP_EXTRA] = FEXTRA,
-                [GZIP_NAME] = FNAME,
-                [GZIP_COMMENT] = FCOMMENT,
-                [GZIP_CRC] = FHCRC};
-        do
-                h->stage++;
-        while (h->stage < GZIP_DONE && (!(h->flags & asks[h->stage]) || (h->stage == GZIP_EXTRA && h->value == 0)));
-        h->have = 0;
-        if (h->stage != GZIP_EXTRA)
-                h->value = 0;
-}
-
-static int gzip_header_fixed(struct gzip_header *h, uint8_t b, struct error *err)
-{
-        static const uint8_t magic[] = {0x1f, 0x8b, 8};
-
-        if (h->have < sizeof magic && b != magic[h->have])
-                return error_set(err, -EBADMSG, "gzip header: %s", h->have < 2 ? "bad magic" : "unknown method");
-        if (h->have == 3) {
-                if (b & FRESERVED)
-                        return error_set(err, -EBADMSG, "gzip header: reserved flags are set");
-                h->flags = b;
-        }
-        if (++h->have == 10)
-                gzip_header_next(h);
-        return 0;
-}
-
-/** Takes a byte; h begins all zero. When h->stage is GZIP_DONE the header was complete with it. */
-static int gzip_header_byte(struct gzip_header *h, uint8_t b, struct error *err)
-{
-        uint32_t crc_before = h->crc;
-        int r = 0;
-
-        h->crc = libdeflate_crc32(h->crc, &b, 1);
-        switch (h->stage) {
-        case GZIP_FIXED: r = gzip_header_fixed(h, b, err); break;
-        case GZIP_EXTRA_LEN:
-                h->value |= (uint32_t)b << (8 * h->have);
-                if (++h->have == 2)
-                        gzip_header_next(h);
-                break;
-        case GZIP_EXTRA:
-                if (++h->have == h->value)
-                        gzip_header_next(h);
-                break;
-        case GZIP_NAME:
-        case GZIP_COMMENT:
-                if (b == 0)
-                        gzip_header_next(h);
-                else if (++h->have > GZIP_TEXT_MAX)
-                        r = error_set(
-                                err, -EFBIG, "gzip header: name or comment is longer than %d bytes", GZIP_TEXT_MAX);
-                break;
-        case GZIP_CRC:
-                h->crc = crc_before;
-                h->value |= (uint32_t)b << (8 * h->have);
-                if (++h->have < 2)
-                        break;
-                if (h->value != (h->crc & 0xffff))
-                        r = error_set(err, -EBADMSG, "gzip header: wrong CRC");
-                h->stage = GZIP_DONE;
-                break;
-        case GZIP_DONE: break;
-        }
-        return r;
-}
-
 /* ---- the full pass: what all formats share ---- */
 
 enum gzip_state { MEMBER_HEADER, MEMBER_BODY, MEMBER_TRAILER, MEMBER_NEXT, MEMBER_MAGIC, AFTER_MEMBERS };
 enum zstd_state { FRAME_HEAD, FRAME_BODY, FRAME_SKIP };
 
-/** A point with a window, that waits for what is used of it. */
-struct pending {
+/** A point with a window, or what may become one. */
+struct candidate {
         bool is;
+        bool committed;  /* it is a point for sure, and only waits for what is used of its window */
         bool collecting; /* else the engine can't, and window is all of it */
         uint64_t coff, uoff;
         struct inflate_place place;
@@ -242,7 +158,8 @@ struct decoder {
         uint8_t trailer[GZIP_TRAILER];
         unsigned trailer_len;
         bool want_symbol; /* a point is due at the next symbol */
-        struct pending pending;
+        struct candidate slots[2], *now,
+                *best; /* the one that is being collected, and the best that was since the last point */
 
         ZSTD_DCtx *zstd;
         enum zstd_state zstd_state;
@@ -262,8 +179,10 @@ struct decoder *decoder_new(enum compression c, const struct decode_sink *sink)
                 return NULL;
         d->compression = c;
         d->sink = *sink;
+        d->now = &d->slots[0];
+        d->best = &d->slots[1];
         if (c == COMPRESSION_GZIP) {
-                d->inflate = inflate_new(ENGINE);
+                d->inflate = inflate_new(INFLATE_ENGINE);
                 if (!d->inflate)
                         return NULL;
                 d->base = d->given = d->summed = d->out = DECODE_WINDOW;
@@ -295,74 +214,105 @@ uint64_t decoder_garbage(const struct decoder *d)
         return d->garbage;
 }
 
-/** Where a point may be, and how much of the rule must have passed for it, in quarters. */
-enum where { AT_MEMBER = 2, AT_BLOCK = 4, AT_SYMBOL = 8 };
+/** How much of the rule must have passed, in quarters: see the top. */
+enum quarters { AT_MEMBER = 2, AT_BLOCK = 2, AT_END = 4, AT_CHOICE = 7, AT_SYMBOL = 8 };
 
-/** Is a point due at coff? */
-static bool due(const struct decoder *d, uint64_t coff, enum where where)
+/** Has so much of the rule passed at coff? */
+static bool due(const struct decoder *d, uint64_t coff, enum quarters quarters)
 {
-        uint64_t du = 4 * (d->uoff - d->point_uoff), dc = 4 * (coff - d->point_coff), q = where;
+        uint64_t du = 4 * (d->uoff - d->point_uoff), dc = 4 * (coff - d->point_coff), q = quarters;
 
         if (!d->any_point || d->blind)
                 return true;
         return (du >= q * DECODE_SPAN && dc >= q * DECODE_SPAN_COMPRESSED) || du >= q * DECODE_SPAN_LONG ||
-               dc >= MIN(q, (uint64_t)AT_BLOCK) * DECODE_CHUNK;
+               dc >= MIN(q, (uint64_t)4) * DECODE_CHUNK;
 }
 
-/** The span before a point (or the end) at coff is complete: is it one that can be served? */
-static void judge_span(struct decoder *d, uint64_t coff)
+/** The span that ends here is complete: is it one that can be served? */
+static void judge_span(struct decoder *d, uint64_t coff, uint64_t uoff)
 {
-        if (d->uoff - d->point_uoff > DECODE_SPAN_MAX || coff - d->point_coff > DECODE_CHUNK_MAX)
+        if (uoff - d->point_uoff > DECODE_SPAN_MAX || coff - d->point_coff > DECODE_CHUNK_MAX)
                 d->unseekable = true;
 }
 
-static void point_taken(struct decoder *d, uint64_t coff)
+static void point_taken(struct decoder *d, uint64_t coff, uint64_t uoff)
 {
         if (d->any_point)
-                judge_span(d, coff);
+                judge_span(d, coff, uoff);
         d->any_point = true;
         d->blind = false;
         d->point_coff = coff;
-        d->point_uoff = d->uoff;
+        d->point_uoff = uoff;
 }
 
-/** Tells the pending point, if there is one: what is used of its window is known. */
-static int settle(struct decoder *d)
+/** Tells a point whose collection is complete. */
+static int tell(struct decoder *d, struct candidate *c)
 {
         static const enum decode_kind kinds[] = {DECODE_BLOCK, DECODE_INSIDE, DECODE_STORED};
-        struct pending *p = &d->pending;
+        bool some = c->collecting && c->used.len < DECODE_WINDOW;
 
-        if (!p->is)
-                return 0;
-        p->is = false;
-        inflate_collect(d->inflate, NULL);
+        c->is = false;
         /* when all is used, the length says that the bytes stand in their own order */
-        if (p->collecting && p->used.len == DECODE_WINDOW)
+        if (c->collecting && !some)
                 for (unsigned i = 0; i < DECODE_WINDOW; i++)
-                        p->window[p->used.where[i]] = p->used.bytes[i];
-        bool some = p->collecting && p->used.len < DECODE_WINDOW;
+                        c->window[c->used.where[i]] = c->used.bytes[i];
         struct decode_point point = {
-                .kind = kinds[p->place.where],
-                .coff = p->coff,
-                .bits = p->place.bits,
-                .final = p->place.final,
-                .stored_left = p->place.stored_left,
-                .header_bits = p->place.header_bits,
-                .header = p->place.header_bits ? p->place.header : NULL,
-                .window = some ? p->used.bytes : p->window,
-                .window_len = some ? p->used.len : DECODE_WINDOW,
+                .kind = kinds[c->place.where],
+                .coff = c->coff,
+                .bits = c->place.bits,
+                .final = c->place.final,
+                .stored_left = c->place.stored_left,
+                .header_bits = c->place.header_bits,
+                .header = c->place.header_bits ? c->place.header : NULL,
+                .window = some ? c->used.bytes : c->window,
+                .window_len = some ? c->used.len : DECODE_WINDOW,
         };
-        return d->sink.point(d->sink.ctx, p->uoff, &point);
+        return d->sink.point(d->sink.ctx, c->uoff, &point);
 }
 
-/** A point without a window, at coff and the end of the output so far. */
+/** The collection of d->now is complete. */
+static int collected(struct decoder *d)
+{
+        struct candidate *c = d->now;
+
+        if (!c->is)
+                return 0;
+        inflate_collect(d->inflate, NULL);
+        if (c->committed)
+                return tell(d, c);
+        if (!d->best->is || !c->collecting || c->used.len <= d->best->used.len) {
+                d->now = d->best;
+                d->best = c;
+        }
+        d->now->is = false;
+        return 0;
+}
+
+/** Makes a point of the best candidate. */
+static int choose(struct decoder *d)
+{
+        if (!d->best->is)
+                return 0;
+        point_taken(d, d->best->coff, d->best->uoff);
+        return tell(d, d->best);
+}
+
+/** No more blocks are to come before the next way in: is the last one's span too long without another? */
+static int choose_last(struct decoder *d)
+{
+        int r = collected(d);
+        if (r == 0 && d->best->is && due(d, d->coff, AT_END))
+                r = choose(d);
+        d->best->is = false;
+        return r;
+}
+
+/** A point without a window, at coff and the end of the output so far; candidates before it are dropped. */
 static int point_plain(struct decoder *d, enum decode_kind kind, uint64_t coff)
 {
         struct decode_point point = {.kind = kind, .coff = coff};
-        int r = settle(d);
-        if (r < 0)
-                return r;
-        point_taken(d, coff);
+        d->best->is = false;
+        point_taken(d, coff, d->uoff);
         return d->sink.point(d->sink.ctx, d->uoff, &point);
 }
 
@@ -371,7 +321,9 @@ static int point_blind(struct decoder *d, enum decode_kind kind)
 {
         if (d->any_point && d->coff - d->point_coff < DECODE_CHUNK)
                 return 0;
-        int r = point_plain(d, kind, d->coff);
+        int r = choose_last(d);
+        if (r == 0)
+                r = point_plain(d, kind, d->coff);
         d->blind = true;
         return r;
 }
@@ -405,38 +357,66 @@ static int turn_slice(struct decoder *d)
         return r;
 }
 
-/** Takes a point where the inflater stands. */
-static int point_window(struct decoder *d, uint64_t coff, const struct inflate_place *place)
+/** Begins to collect for where the inflater stands. */
+static void begin(struct decoder *d, bool committed)
 {
-        struct pending *p = &d->pending;
-        int r = settle(d);
+        struct candidate *c = d->now;
 
-        if (r < 0)
-                return r;
-        point_taken(d, coff);
-        p->is = true;
-        p->coff = coff;
-        p->uoff = d->uoff;
-        p->place = *place;
-        p->collecting = inflate_collect(d->inflate, &p->used);
-        if (!p->collecting) {
+        inflate_place(d->inflate, &c->place);
+        c->is = true;
+        c->committed = committed;
+        c->coff = d->coff - (c->place.bits ? 1 : 0);
+        c->uoff = d->uoff;
+        c->collecting = inflate_collect(d->inflate, &c->used);
+        if (!c->collecting) {
                 size_t len = MIN(d->out - d->base, (size_t)DECODE_WINDOW);
-                memset(p->window, 0, DECODE_WINDOW - len);
-                memcpy(p->window + DECODE_WINDOW - len, d->buf + d->out - len, len);
+                memset(c->window, 0, DECODE_WINDOW - len);
+                memcpy(c->window + DECODE_WINDOW - len, d->buf + d->out - len, len);
         }
-        return 0;
+        if (committed)
+                point_taken(d, c->coff, c->uoff);
 }
 
-/** The inflater stopped between blocks or symbols: is this a place for a point? */
-static int consider(struct decoder *d, enum where where)
+/** The inflater stands between two blocks. */
+static int at_block(struct decoder *d)
 {
-        struct inflate_place place;
-
-        if (where == AT_BLOCK && !due(d, d->coff, AT_BLOCK))
-                return 0;
         d->want_symbol = false;
-        inflate_place(d->inflate, &place);
-        return point_window(d, d->coff - (place.bits ? 1 : 0), &place);
+        if (!d->now->is) {
+                if (due(d, d->coff, AT_BLOCK))
+                        begin(d, false);
+                return 0;
+        }
+        if (d->coff - d->point_coff < DECODE_CHUNK)
+                return 0;
+        /* So much input and so little output: the collection is complete if the span ends here, so it must. */
+        if (!d->now->committed) {
+                d->best->is = false;
+                point_taken(d, d->now->coff, d->now->uoff);
+                d->now->committed = true;
+        }
+        int r = collected(d);
+        begin(d, true);
+        return r;
+}
+
+/** The inflater stands inside a block, where a point is due. */
+static int at_symbol(struct decoder *d)
+{
+        d->want_symbol = false;
+        int r = collected(d);
+        begin(d, true);
+        return r;
+}
+
+/** What output does to candidates. */
+static int progress(struct decoder *d)
+{
+        int r = 0;
+        if (d->now->is && d->uoff - d->now->uoff >= DECODE_WINDOW)
+                r = collected(d);
+        if (r == 0 && d->best->is && !d->now->is && due(d, d->coff, AT_CHOICE))
+                r = choose(d);
+        return r;
 }
 
 /** Decodes from *in; returns 0 when the input is used up or the member's deflate stream has ended. */
@@ -452,24 +432,23 @@ static int member_body(struct decoder *d, const uint8_t **in, const uint8_t *end
                 d->uoff += out - d->out;
                 *in = io.in;
                 d->out = out;
-                if (d->pending.is && d->uoff - d->pending.uoff >= DECODE_WINDOW)
-                        r = settle(d);
+                r = progress(d);
                 if (r < 0)
                         return r;
                 switch (status) {
                 case INFLATE_INPUT: return 0;
                 case INFLATE_OUTPUT:
                         r = turn_slice(d);
-                        d->want_symbol = due(d, d->coff, AT_SYMBOL);
+                        d->want_symbol = !d->now->is && !d->best->is && due(d, d->coff, AT_SYMBOL);
                         break;
-                case INFLATE_BLOCK: r = consider(d, AT_BLOCK); break;
-                case INFLATE_SYMBOL: r = consider(d, AT_SYMBOL); break;
+                case INFLATE_BLOCK: r = at_block(d); break;
+                case INFLATE_SYMBOL: r = at_symbol(d); break;
                 case INFLATE_END:
                         d->want_symbol = false;
                         d->gzip_state = MEMBER_TRAILER;
                         d->trailer_len = 0;
                         sum(d);
-                        return settle(d);
+                        return collected(d);
                 case INFLATE_BAD:
                         return error_set(err, -EBADMSG, "gzip: damaged deflate data near byte %" PRIu64, d->coff);
                 }
@@ -730,173 +709,12 @@ int decoder_finish(struct decoder *d, struct error *err)
         else if (d->compression == COMPRESSION_ZSTD)
                 r = finish_zstd(d, err);
         if (r == 0)
-                r = settle(d);
+                r = choose_last(d);
         if (r == 0)
                 r = give(d);
         if (r == 0 && !d->any_point)
                 r = point_plain(d, first[d->compression], 0);
-        judge_span(d, d->coff);
+        judge_span(d, d->coff, d->uoff);
         d->failed = r;
         return r;
-}
-
-/* ---- one span ---- */
-
-/** State of reading a span of deflate. On the heap: it is too large for a thread's stack. */
-struct span {
-        const uint8_t *in, *end;
-        struct inflate *inflate;
-        uint8_t scratch[2 * DECODE_WINDOW]; /* the window, and the first output behind it */
-        struct inflate_used used;
-};
-
-static void span_done(struct span **s)
-{
-        if (*s)
-                inflate_free((*s)->inflate);
-        free(*s);
-        *s = NULL;
-}
-
-static int span_header(struct span *s, struct error *err)
-{
-        struct gzip_header h = {0};
-        while (s->in < s->end && h.stage != GZIP_DONE) {
-                int r = gzip_header_byte(&h, *s->in++, err);
-                if (r < 0)
-                        return r;
-        }
-        inflate_reset(s->inflate);
-        return h.stage == GZIP_DONE ? 0 : error_set(err, -EBADMSG, "span ends inside a gzip header");
-}
-
-/** Fills [*out, end); history begins at *base, which moves when a new member begins. */
-static int span_fill(struct span *s, uint8_t **out, uint8_t *end, const uint8_t **base, struct error *err)
-{
-        while (*out < end) {
-                struct inflate_io io = {s->in, s->end, *out, end, *base};
-                enum inflate_status status = inflate_run(s->inflate, &io, 0);
-                int r = 0;
-                s->in = io.in;
-                *out = io.out;
-                if (*out == end)
-                        break;
-                if (status == INFLATE_END) {
-                        if (s->end - s->in < GZIP_TRAILER)
-                                return error_set(err, -EBADMSG, "span is too short");
-                        s->in += GZIP_TRAILER;
-                        r = span_header(s, err);
-                        *base = *out;
-                } else {
-                        r = error_set(err, -EBADMSG, "span: %s",
-                                status == INFLATE_BAD ? "damaged deflate data" : "too short");
-                }
-                if (r < 0)
-                        return r;
-        }
-        return 0;
-}
-
-static int span_begin(struct span *s, const struct decode_point *p, struct error *err)
-{
-        struct inflate_place place = {.bits = p->bits, .final = p->final, .stored_left = p->stored_left};
-        int r;
-
-        s->inflate = inflate_new(ENGINE);
-        if (!s->inflate)
-                return error_nomem(err);
-        if (p->kind == DECODE_MEMBER)
-                return span_header(s, err);
-        place.where = p->kind == DECODE_BLOCK    ? INFLATE_AT_BLOCK
-                      : p->kind == DECODE_INSIDE ? INFLATE_AT_SYMBOL
-                                                 : INFLATE_AT_STORED;
-        if (p->kind == DECODE_INSIDE) {
-                if (p->header_bits > 8 * DECODE_HEADER_MAX)
-                        return error_set(err, -EBADMSG, "checkpoint: header too long");
-                place.header_bits = p->header_bits;
-                memcpy(place.header, p->header, (p->header_bits + 7u) / 8);
-        }
-        if (p->window_len > DECODE_WINDOW)
-                return error_set(err, -EBADMSG, "checkpoint: window too long");
-        if (p->window_len == DECODE_WINDOW)
-                memcpy(s->scratch, p->window, DECODE_WINDOW);
-        else
-                memset(s->scratch, 0, DECODE_WINDOW);
-        r = inflate_resume(s->inflate, &place, s->scratch, DECODE_WINDOW);
-        if (r < 0)
-                return error_set(err, r, "checkpoint makes no sense");
-        if (p->window_len < DECODE_WINDOW) {
-                s->used.len = p->window_len;
-                if (p->window_len)
-                        memcpy(s->used.bytes, p->window, p->window_len);
-                inflate_supply(s->inflate, &s->used);
-        }
-        return 0;
-}
-
-static int span_gzip(
-        const struct decode_point *p, const uint8_t *data, size_t len, uint8_t *out, size_t ulen, struct error *err)
-{
-        cleanup(span_done) struct span *s = malloc(sizeof *s);
-        if (!s)
-                return error_nomem(err);
-        s->in = data;
-        s->end = data + len;
-        s->inflate = NULL;
-        int r = span_begin(s, p, err);
-        if (r < 0)
-                return r;
-        /* the window has to stand in front of the output, where `out` has no room: so the first 32 KiB are made elsewhere */
-        size_t first = MIN(ulen, (size_t)DECODE_WINDOW);
-        uint8_t *begin = s->scratch + DECODE_WINDOW, *at = begin;
-        const uint8_t *base = p->kind == DECODE_MEMBER ? begin : s->scratch;
-        r = span_fill(s, &at, at + first, &base, err);
-        if (r < 0)
-                return r;
-        memcpy(out, begin, first);
-        at = out + first;
-        base = base > begin ? out + (base - begin) : out;
-        return span_fill(s, &at, out + ulen, &base, err);
-}
-
-static void zstd_done(ZSTD_DCtx **z)
-{
-        ZSTD_freeDCtx(*z);
-}
-
-static int span_zstd(const uint8_t *data, size_t len, uint8_t *out, size_t ulen, struct error *err)
-{
-        cleanup(zstd_done) ZSTD_DCtx *z = ZSTD_createDCtx();
-        if (!z || ZSTD_isError(ZSTD_DCtx_setParameter(z, ZSTD_d_windowLogMax, DECODE_ZSTD_WINDOW_LOG)))
-                return error_nomem(err);
-        ZSTD_inBuffer in = {data, len, 0};
-        ZSTD_outBuffer to = {out, ulen, 0};
-        while (to.pos < to.size) {
-                size_t in_before = in.pos, out_before = to.pos, left = ZSTD_decompressStream(z, &to, &in);
-                if (ZSTD_isError(left))
-                        return error_set(err, -EBADMSG, "span: zstd: %s", ZSTD_getErrorName(left));
-                if (in.pos == in_before && to.pos == out_before)
-                        return error_set(err, -EBADMSG, "span: too short");
-        }
-        return 0;
-}
-
-int decode_span(
-        const struct decode_point *point, const void *data, size_t len, uint8_t *out, size_t ulen, struct error *err)
-{
-        if (ulen == 0)
-                return 0;
-        switch (point->kind) {
-        case DECODE_COPY:
-                if (len < ulen)
-                        return error_set(err, -EBADMSG, "span: too short");
-                memcpy(out, data, ulen);
-                return 0;
-        case DECODE_FRAME: return span_zstd(data, len, out, ulen, err);
-        case DECODE_MEMBER:
-        case DECODE_BLOCK:
-        case DECODE_INSIDE:
-        case DECODE_STORED: return span_gzip(point, data, len, out, ulen, err);
-        }
-        return error_set(err, -EBADMSG, "checkpoint of an unknown kind");
 }

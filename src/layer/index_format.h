@@ -4,7 +4,16 @@
 
 #define INDEX_MAGIC "\x89imgfsi\n"
 
-enum index_section { SECTION_ENTRIES, SECTION_ATTRS, SECTION_STRINGS, SECTION_XATTRS, SECTION_EXTENTS, SECTION_SPANS, SECTION_WINDOWS, SECTIONS };
+enum index_section {
+        SECTION_ENTRIES,
+        SECTION_ATTRS,
+        SECTION_STRINGS,
+        SECTION_XATTRS,
+        SECTION_EXTENTS,
+        SECTION_SPANS,
+        SECTION_WINDOWS,
+        SECTIONS
+};
 
 enum {
         HEADER_LEN = 512,

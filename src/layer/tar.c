@@ -309,21 +309,27 @@ static int entry_link(struct tar_reader *t, struct tar_entry *e, bool *ret_keep)
         return 0;
 }
 
-/* No kernel lets a symlink have user attributes. */
+/* Can the kernel serve this attribute of such a file? What a hard link leads to is not known here. */
+static bool xattr_fits(enum tar_type type, const char *name)
+{
+        if (type == TAR_REG || type == TAR_DIR || type == TAR_HARDLINK)
+                return true;
+        if (type == TAR_SYMLINK && strncmp(name, "system.posix_acl_", 17) == 0)
+                return false;
+        return strncmp(name, "user.", 5) != 0;
+}
+
 static void entry_xattrs(struct tar_reader *t, struct tar_entry *e)
 {
         struct tar_pax *p = &t->pax;
-        t->notes.dropped_xattrs += p->dropped_xattrs;
-        if (e->type == TAR_SYMLINK) {
-                size_t kept = 0;
-                for (size_t i = 0; i < p->xattr_count; i++)
-                        if (strncmp(p->xattrs[i].name, "user.", 5) != 0)
-                                p->xattrs[kept++] = p->xattrs[i];
-                t->notes.dropped_xattrs += p->xattr_count - kept;
-                p->xattr_count = kept;
-        }
+        size_t kept = 0;
+        for (size_t i = 0; i < p->xattr_count; i++)
+                if (xattr_fits(e->type, p->xattrs[i].name))
+                        p->xattrs[kept++] = p->xattrs[i];
+        t->notes.dropped_xattrs += p->dropped_xattrs + (p->xattr_count - kept);
+        p->xattr_count = kept;
         e->xattrs = p->xattrs;
-        e->xattr_count = p->xattr_count;
+        e->xattr_count = kept;
 }
 
 /* What no file can be. */

@@ -61,7 +61,7 @@ struct tar_entry {
 struct tar_notes {
         uint64_t dropped_names;  /* over the kernel's limits, NUL inside, empty */
         uint64_t dropped_types;  /* unknown type letters, dump directories */
-        uint64_t dropped_xattrs; /* trusted.*, security.selinux, user.* on symlinks, too large */
+        uint64_t dropped_xattrs; /* trusted.*, security.selinux, user.* of neither file nor directory, too large */
         uint64_t dropped_links;  /* empty targets */
         uint64_t clamped_times;
         bool trailing_garbage; /* bytes that are not zero after the end, which is the first zero block */

@@ -390,7 +390,9 @@ static size_t on_body(char *data, size_t size, size_t count, void *ctx)
                 x->enough = len >= room;
                 return x->enough ? 0 : len;
         }
+        int64_t start_ms = http_now_ms();
         int r = x->rq->sink ? x->rq->sink(x->rq->ctx, data, len) : 0;
+        x->window_ms += http_now_ms() - start_ms; /* a slow sink is not the server's fault */
         if (r < 0)
                 x->code = error_set(x->err, r, "%s", strerror(-r));
         x->enough = r > 0;

@@ -15,11 +15,11 @@
 
 enum reference_transport {
         REFERENCE_REGISTRY,
-        REFERENCE_OCI,            /* a layout directory */
+        REFERENCE_OCI, /* a layout directory */
         REFERENCE_OCI_ARCHIVE,
         REFERENCE_DOCKER_ARCHIVE,
-        REFERENCE_TAR,            /* a plain root file system in a tar */
-        REFERENCE_ARCHIVE,        /* a file that exists: which archive it is, its content must say */
+        REFERENCE_TAR,     /* a plain root file system in a tar */
+        REFERENCE_ARCHIVE, /* a file that exists: which archive it is, its content must say */
 };
 
 enum { REFERENCE_PATH_MAX = 255, REFERENCE_TAG_MAX = 128 };
@@ -32,9 +32,9 @@ struct reference {
         char *tag;            /* NULL when there is only a digest; "latest" when there is neither */
         struct digest digest; /* DIGEST_NONE when there is none; beats the tag */
         /* the others */
-        char *file;           /* directory or file */
-        char *name;           /* what stands behind the second colon, NULL when nothing does */
-        int number;           /* :@N, -1 when not given */
+        char *file; /* directory or file */
+        char *name; /* what stands behind the second colon, NULL when nothing does */
+        int number; /* :@N, -1 when not given */
 };
 
 /** Parses and normalizes. -EINVAL with a message that says what is wrong and how it is meant ("must be lower case").

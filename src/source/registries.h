@@ -20,10 +20,10 @@ DEFINE_CLEANUP(struct registries, registries_free);
 
 /** A place to ask, in order. */
 struct endpoint {
-        char *domain;    /* "localhost:5000": as written, for credentials and certs.d; "docker.io" is not yet replaced */
-        char *path;      /* repository there */
-        bool insecure;   /* http allowed, certificates not checked */
-        bool mirror;     /* not the registry that the reference names */
+        char *domain;  /* "localhost:5000": as written, for credentials and certs.d; "docker.io" is not yet replaced */
+        char *path;    /* repository there */
+        bool insecure; /* http allowed, certificates not checked */
+        bool mirror;   /* not the registry that the reference names */
 };
 
 /** The places for a reference: at least one. -EACCES: the configuration blocks it. Free with endpoints_free(). */

@@ -215,6 +215,11 @@ static uint32_t walk(struct merge *m, const char *path, size_t len, enum walk mo
                         m->tree->stats.odd_whiteouts++; /* a symlink leads into AUFS' own files */
                         return 0;
                 }
+                if (mode == WALK_CREATE && len > TREE_NAME_BYTES_MAX) {
+                        m->tree->stats
+                                .dropped_loops++; /* a symlink's target may hold names that no directory can have */
+                        return 0;
+                }
                 uint32_t next = missing ? 0 : step(m, dir, name, len, mode);
                 if (m->draft.code)
                         return 0;
@@ -364,7 +369,7 @@ static void apply_hardlink(struct merge *m, const struct index_entry *e, uint32_
         }
         /* as an engine does after link(2): owner, mode and time are set; attributes that the entry has none of stay */
         m->draft.nodes[target].attr = id;
-        if (e->xattr_count)
+        if (e->xattr_count && m->draft.nodes[target].type == TAR_REG)
                 m->draft.nodes[target].file.xattr = id;
 }
 

@@ -35,7 +35,7 @@ struct tree_stats {
         uint64_t memory_bytes;     /* of the tree itself, without the indexes */
         uint64_t replaced_parents; /* directories that took the place of a lower layer's symlink */
         uint64_t dropped_links;    /* hard links whose target is not there, or is a directory */
-        uint64_t dropped_loops;    /* entries below a loop of symlinks */
+        uint64_t dropped_loops;    /* entries below symlinks that lead nowhere: loops, names over 255 bytes */
         uint64_t odd_whiteouts;    /* whiteouts without a name, and AUFS leftovers */
 };
 

@@ -187,7 +187,7 @@ int main(int argc, char **argv)
         printf("points %u (%u inside a block, %u bytes of headers), one in %.0f bytes of tar\n", tally.points,
                 tally.inside, tally.headers, (double)tar_len / n);
         printf("windows: %.0f bytes used each, %.1f %% of 32 KiB\n", (double)tally.windows / n,
-                (double)tally.marked / n, 100 * (double)tally.marked / n / DECODE_WINDOW);
+                100 * (double)tally.windows / n / DECODE_WINDOW);
         for (size_t i = 0; i < ARRAY_LEN(levels); i++)
                 printf("  zstd -%-2d %7.0f bytes each, %5.2f %% of the layer, %6.1f us each\n", levels[i],
                         (double)tally.packed[i] / n, 100 * (double)tally.packed[i] / all, 1e6 * tally.cost[i] / n);

@@ -101,6 +101,8 @@ static int decode(struct pass *p, enum compression c, const uint8_t *data, size_
         return r < 0 ? r : decoder_finish(d, NULL);
 }
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
         static struct pass a, b;

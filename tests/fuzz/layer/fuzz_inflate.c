@@ -151,6 +151,8 @@ static void places(const uint8_t *in, size_t len, uint32_t cut, size_t total)
         MUST(from.out == limit && memcmp(room + INFLATE_WINDOW, want + at.out, limit) == 0);
 }
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
         if (!ours)

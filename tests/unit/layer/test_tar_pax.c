@@ -238,15 +238,18 @@ TEST(xattrs)
         tar_build_header(&b, (struct tar_build){.name = "g"});
         tar_build_meta(&b, 'x', r.data, r.len);
         tar_build_header(&b, (struct tar_build){.name = "s", .type = '2', .link = "l"});
+        tar_build_meta(&b, 'x', r.data, r.len);
+        tar_build_header(&b, (struct tar_build){.name = "p", .type = '6'});
         buf_done(&r);
         struct tar_notes n =
                 check_list(&b, "reg \"f\" 644 0:0 t=0.000000000 0@1536 user.any=\\x00=\\x0a\\xff"
                                " security.capability=\\x01\\x00\\x00\\x02 user.twice=second"
                                " user.overlay.opaque=y system.posix_acl_access=acl user.empty=\n"
                                "reg \"g\" 644 0:0 t=0.000000000 0@2048\n"
-                               "lnk \"s\" 644 0:0 t=0.000000000 -> l security.capability=\\x01\\x00\\x00\\x02"
+                               "lnk \"s\" 644 0:0 t=0.000000000 -> l security.capability=\\x01\\x00\\x00\\x02\n"
+                               "fifo \"p\" 644 0:0 t=0.000000000 security.capability=\\x01\\x00\\x00\\x02"
                                " system.posix_acl_access=acl\n");
-        CHECK_INT(n.dropped_xattrs, 3 + 3 + 4);
+        CHECK_INT(n.dropped_xattrs, 3 + (3 + 5) + (3 + 4));
 }
 
 TEST(xattrs_up_to_the_kernels_limits)
@@ -266,10 +269,10 @@ TEST(xattrs_up_to_the_kernels_limits)
         }
         tar_build_meta(&b, 'x', r.data, r.len);
         buf_done(&r);
-        tar_build_header(&b, (struct tar_build){.name = "f", .type = '6'});
+        tar_build_header(&b, (struct tar_build){.name = "f", .type = '5'});
         struct buf want;
         buf_init(&want, 1 << 24);
-        buf_adds(&want, "fifo \"f\" 644 0:0 t=0.000000000");
+        buf_adds(&want, "dir \"f\" 644 0:0 t=0.000000000");
         for (int i = 0; i < TAR_XATTRS_MAX; i++)
                 buf_addf(&want, " user.%03d=", i);
         buf_adds(&want, "\n");

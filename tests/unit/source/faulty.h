@@ -22,10 +22,10 @@ static struct {
         unsigned registry, storage;
         char *blob;
         struct descriptor layer, config, manifest;
-        struct http *http;     /* for the controls */
-        bool tls;              /* set before the start: https, with the certificate cert.pem and key.pem of dir */
-        unsigned piece_len;    /* struct http_options */
-        void (*prepare)(void); /* called when dir is there */
+        struct http *http; /* for the controls */
+        bool tls;          /* set before the start: https, with the certificate cert.pem and key.pem of dir */
+        unsigned piece_len, stall_ms; /* of struct http_options */
+        void (*prepare)(void);        /* called when dir is there */
 } faulty;
 
 static void faulty_write(const char *name, const void *data, size_t len)
@@ -230,7 +230,7 @@ static inline struct source *faulty_open_at(const char *host, const char *image,
                 CHECK_FAIL("%s: %s", text, err.msg);
         struct http_options http = {.piece_len = faulty.piece_len,
                 .backoff_ms = 2,
-                .stall_ms = 1000,
+                .stall_ms = faulty.stall_ms,
                 .retry_after_max_ms = 2000,
                 .tries = 4};
         struct registry_options o = {.tls_verify = tls_verify, .registries_conf = conf, .creds = creds, .http = &http};

@@ -348,6 +348,21 @@ TEST(loops_of_symlinks)
         layers_free(l);
 }
 
+TEST(symlink_to_a_name_that_is_too_long)
+{
+        char names[700], *at = names;
+        at += sprintf(at, "s a>");
+        for (int i = 0; i < 300; i++)
+                *at++ = 'x';
+        strcpy(at, "; f a/b; f ok; h l>a/b; f a/.wh.c");
+        struct layers *l = MERGE(names);
+        CHECK_INT(l->code, 0);
+        CHECK_INT(tree_stats(l->tree)->dropped_loops, 1);
+        CHECK_INT(tree_stats(l->tree)->dropped_links, 1);
+        CHECK_INT(tree_stats(l->tree)->names, 2);
+        layers_free(l);
+}
+
 TEST(forty_symlinks_and_no_more)
 {
         struct index_builder *b = index_builder_new();
@@ -452,6 +467,9 @@ TEST(hard_link_to_a_symlink_is_another_name_of_it)
         struct layers *l = MERGE("s s>t u=1; h h>s u=5");
         CHECK_INT(layers_attr(l, "s").uid, 5);
         CHECK_INT(layers_attr(l, "s").mode, S_IFLNK | 0777);
+        layers_free(l);
+        l = MERGE("s s>t; h h>s x=user.a:b"); /* which no symlink can have */
+        CHECK_INT(tree_xattr_count(l->tree, layers_ino(l, "s")), 0);
         layers_free(l);
 }
 
