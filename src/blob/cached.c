@@ -330,7 +330,7 @@ struct pass {
         struct run *run;
         uint64_t pos; /* of the stream */
         uint64_t i;   /* the chunk that is being collected */
-        struct chunk chunk = {0};
+        struct chunk chunk;
         uint8_t *data; /* its first `have` bytes */
         size_t room;
         uint64_t have;
