@@ -573,7 +573,7 @@ class Notes(unittest.TestCase):
         for text in ("1 entries with names", "1 of unknown types", "1 empty links", "2 extended attributes", "bytes after the archive's end"):
             self.assertIn(text, lines[0])
         self.assertNotIn("layer 2", p.err)
-        for text in ("1 directories took the place", "1 hard links", "1 whiteouts mean nothing"):
+        for text in ("1 directories in place of", "1 hard links without a target", "1 whiteouts that mean nothing"):
             self.assertIn(text, p.err)
 
     def test_quiet_says_nothing(self):
