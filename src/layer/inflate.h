@@ -88,6 +88,13 @@ struct inflate_engine {
 
 extern const struct inflate_engine inflate_own, inflate_zlib;
 
+/** The one that this build reads layers with. */
+#ifdef IMAGEFS_ZLIB_INFLATE
+#define INFLATE_ENGINE (&inflate_zlib)
+#else
+#define INFLATE_ENGINE (&inflate_own)
+#endif
+
 /** What every engine's state begins with. */
 struct inflate {
         const struct inflate_engine *engine;
