@@ -31,14 +31,13 @@ struct image {
         struct source *source;
         struct source *registry; /* the same when it is one: for its counters */
         struct manifest manifest;
-        struct blob **blobs; /* per layer; NULL entries when offline */
+        struct blob **blobs; /* per layer */
         struct layer **layers;
         struct pool *ahead;
         struct span_cache *cache;
         struct idle *idle;
         struct tree *tree;
-        bool offline;      /* the manifest came from the store, and no layer is scanned */
-        bool never_online; /* --offline: the registry is not asked for reads either */
+        bool offline; /* --offline, and the image is not a local one: no registry is asked, neither now nor for reads */
         _Atomic uint64_t errors;
 };
 
@@ -147,8 +146,7 @@ static int load_manifest(struct image *im, const struct image_options *options, 
         } else if (r == 0 && !im->source->local && !rq.offline) {
                 put_known(im, &top);
         }
-        im->offline = rq.offline;
-        im->never_online = options->offline && !im->source->local;
+        im->offline = options->offline && !im->source->local;
         if (r == 0 && im->manifest.foreign) {
                 char have[100], want[100];
                 log_warning("the image is for %s, this is %s: its programs may not run here",
@@ -305,6 +303,29 @@ static size_t first_twin(const struct image *im, size_t layer)
         return layer;
 }
 
+/* stands for a blob that may not be asked for: what the store has is read, the rest cannot be had */
+static int absent_read(struct blob *b, void *data, size_t len, uint64_t off, struct error *err)
+{
+        (void)b, (void)data, (void)len, (void)off;
+        return error_set(err, -ENOENT, "not all of it is in the store, and the registry is not asked (offline)");
+}
+
+static void absent_free(struct blob *b)
+{
+        free(b);
+}
+
+static int new_absent(uint64_t size, struct blob **ret_blob, struct error *err)
+{
+        static const struct blob_ops ops = {.read = absent_read, .free = absent_free};
+        struct blob *b = calloc(1, sizeof *b);
+        if (!b)
+                return error_nomem(err);
+        blob_init(b, &ops, size);
+        *ret_blob = b;
+        return 0;
+}
+
 static int find_indexes(
         struct image *im, struct index **indexes, struct scan_job *jobs, size_t *ret_jobs, struct error *err)
 {
@@ -314,16 +335,13 @@ static int find_indexes(
                 char text[DIGEST_MAX_TEXT];
                 if (first_twin(im, i) < i)
                         continue;
-                int r = im->never_online ? 0 : im->source->ops->blob(im->source, &il->descriptor, &im->blobs[i], err);
-                if (r < 0 && !im->offline)
+                int r = im->offline ? new_absent(il->descriptor.size, &im->blobs[i], err)
+                                    : im->source->ops->blob(im->source, &il->descriptor, &im->blobs[i], err);
+                if (r < 0)
                         return error_wrap(err, r, "layer %zu (%s)", i + 1, digest_format(&il->descriptor.digest, text));
                 r = stored_index(im, il, &indexes[i], err);
                 if (r < 0)
                         return r;
-                if (r == 0 && im->offline)
-                        return error_set(err, -ENOENT,
-                                "layer %s is not in the store, and the registry is not asked (offline)",
-                                digest_format(&il->descriptor.digest, text));
                 if (r == 0)
                         jobs[count++] = (struct scan_job){.im = im, .layer = i};
         }

@@ -340,6 +340,23 @@ class Directory(Base):
         self.assertEqual(self.index().with_suffix(".bad").read_bytes(), bytes(bad))
         self.assertEqual(self.server.blob_bytes(), 0)  # the blob is in the store
 
+    def test_lost_indexes_are_made_from_the_store(self):
+        """also offline; without the data that says what is missing"""
+        with self.mount():
+            pass
+        for options in ([], ["--offline"]):
+            lab.imagefs("cache", "rm", "--index", "-q", "--cache-dir", self.cache)
+            self.server.reset()
+            with self.mount(*options) as mnt:
+                self.all_right(mnt)
+                self.assertEqual(self.server.blob_bytes(), 0)
+                self.assertEqual(lab.stat_of(mnt)["requests"], 0 if options else 1)
+        lab.imagefs("cache", "rm", "--index", "--data", "-q", "--cache-dir", self.cache)
+        mnt = lab.folder("mnt")
+        p = lab.imagefs(self.server.image, mnt, "--cache-dir", self.cache, "--offline", check=False)
+        self.assertEqual(p.returncode, 3, p.err)
+        self.assertIn("offline", p.err)
+
     def test_another_layers_index(self):
         with self.mount():
             pass
