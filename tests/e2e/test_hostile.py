@@ -4,6 +4,7 @@ bounded, and nothing outside of the mount is reached. With the sanitizers' build
 build/asan)."""
 import contextlib
 import errno
+import gzip
 import json
 import os
 import pathlib
@@ -138,7 +139,6 @@ class Mounts(Hostile):
         data = make.end(b"".join(make.header(b"d/%07d" % i) for i in range(count)))
         with self.served(self.layout(lab.pack(data, level=1))) as mnt:
             self.assertEqual(len(os.listdir(mnt / "d")), count)
-            self.roam(mnt, big=True)
             self.assertEqual(lab.run("find", mnt, "-name", "0000007").out.count("\n"), 1)
 
     def test_huge_files_that_are_holes(self):
@@ -206,9 +206,9 @@ class Mounts(Hostile):
             self.roam(mnt)
 
     def test_bomb_of_empty_gzip_members(self):
-        import gzip
-        layer = gzip.compress(b"", mtime=0) * 200000 + lab.layer(member("a", "A"))
-        with self.served(self.layout(layer)) as mnt:
+        path = lab.folder() / "layer"
+        path.write_bytes(gzip.compress(b"", mtime=0) * 200000 + lab.layer(member("a", "A")))
+        with self.served(str(path)) as mnt:
             self.assertEqual((mnt / "a").read_text(), "A")
 
     def test_bomb_of_layers(self):
