@@ -220,7 +220,8 @@ static int close_chunk(struct scan *s, uint64_t end, uint64_t next_off)
                             : index_builder_chunk(s->builder, s->chunk_off, len, hash, &s->error);
         }
         size_t drop = (size_t)(next_off - s->pending_off);
-        memmove(s->pending.data, s->pending.data + drop, s->pending.len - drop);
+        if (s->pending.len > drop) /* an empty layer has no buffer */
+                memmove(s->pending.data, s->pending.data + drop, s->pending.len - drop);
         s->pending.len -= drop;
         s->pending_off = next_off;
         return r;
