@@ -17,41 +17,42 @@
 enum compression { COMPRESSION_NONE, COMPRESSION_GZIP, COMPRESSION_ZSTD };
 
 enum {
-        DECODE_SNIFF = 512,            /* bytes that decode_sniff() likes to see */
-        DECODE_WINDOW = 32 << 10,      /* deflate's history */
-        DECODE_SPAN = 256 << 10,       /* uncompressed bytes that a span is meant to have (from half to twice as many)... */
+        DECODE_SNIFF = 512,       /* bytes that decode_sniff() likes to see */
+        DECODE_WINDOW = 32 << 10, /* deflate's history */
+        DECODE_SPAN = 256 << 10,  /* uncompressed bytes that a span is meant to have (from half to twice as many)... */
         DECODE_SPAN_COMPRESSED = 32 << 10, /* ...if it has this many compressed bytes, */
-        DECODE_SPAN_LONG = 2 << 20,    /* or after this many whatever it has */
-        DECODE_HEADER_MAX = 320,       /* bytes of a deflate block's header, at most */
-        DECODE_SPAN_MAX = 8 << 20,     /* no span of our own decoder is longer, uncompressed */
-        DECODE_CHUNK = 4 << 20,        /* compressed bytes after which a span ends even if it has no output (equal uoff) */
-        DECODE_CHUNK_MAX = 12 << 20,   /* no span has more compressed bytes, if decoder_seekable() */
-        DECODE_ZSTD_WINDOW_LOG = 27,   /* largest zstd window: 128 MiB */
+        DECODE_SPAN_LONG = 2 << 20,        /* or after this many whatever it has */
+        DECODE_HEADER_MAX = 320,           /* bytes of a deflate block's header, at most */
+        DECODE_SPAN_MAX = 8 << 20,         /* no span of our own decoder is longer, uncompressed */
+        DECODE_CHUNK = 4 << 20, /* compressed bytes after which a span ends even if it has no output (equal uoff) */
+        DECODE_CHUNK_MAX = 12 << 20, /* no span has more compressed bytes, if decoder_seekable() */
+        DECODE_ZSTD_WINDOW_LOG = 27, /* largest zstd window: 128 MiB */
 };
 
 enum decode_kind {
-        DECODE_COPY,     /* the bytes themselves */
-        DECODE_MEMBER,   /* a gzip member's header begins at coff: no window, no bits */
-        DECODE_BLOCK,    /* a deflate block begins at bit `bits` of the byte at coff; window needed */
-        DECODE_INSIDE,   /* inside a deflate block: `header` holds a copy of the block's header bits, the next symbol is at bit
+        DECODE_COPY,   /* the bytes themselves */
+        DECODE_MEMBER, /* a gzip member's header begins at coff: no window, no bits */
+        DECODE_BLOCK,  /* a deflate block begins at bit `bits` of the byte at coff; window needed */
+        DECODE_INSIDE, /* inside a deflate block: `header` holds a copy of the block's header bits, the next symbol is at bit
                             `bits` of coff; window needed */
-        DECODE_STORED,   /* inside a stored deflate block: `stored_left` bytes of it are left, next byte at coff */
-        DECODE_FRAME,    /* a zstd frame begins at coff */
+        DECODE_STORED, /* inside a stored deflate block: `stored_left` bytes of it are left, next byte at coff */
+        DECODE_FRAME,  /* a zstd frame begins at coff */
 };
 
 /** Where and how a span begins. Positions are of the blob. */
 struct decode_point {
         enum decode_kind kind;
-        uint64_t coff;            /* the byte in which it begins */
-        uint8_t bits;             /* 0..7: bits of that byte that belong to what was before */
-        bool final;               /* INSIDE, STORED: the block is the last of its deflate stream */
-        uint16_t stored_left;     /* STORED */
-        uint16_t header_bits;     /* INSIDE: bits in header[], from the block's BFINAL bit on */
-        const uint8_t *header;    /* INSIDE: at most DECODE_HEADER_MAX bytes, first bit in bit 0; borrowed */
-        const uint8_t *window;    /* BLOCK, INSIDE, STORED: just those of the 32 KiB before it that the span refers to, in the
+        uint64_t coff;         /* the byte in which it begins */
+        uint8_t bits;          /* 0..7: bits of that byte that belong to what was before */
+        bool final;            /* INSIDE, STORED: the block is the last of its deflate stream */
+        uint16_t stored_left;  /* STORED */
+        uint16_t header_bits;  /* INSIDE: bits in header[], from the block's BFINAL bit on */
+        const uint8_t *header; /* INSIDE: at most DECODE_HEADER_MAX bytes, first bit in bit 0; borrowed */
+        const uint8_t
+                *window; /* BLOCK, INSIDE, STORED: just those of the 32 KiB before it that the span refers to, in the
                                      order of their first use: where they stood, decode_span() finds out by itself. (If
                                      window_len is DECODE_WINDOW: all of them, the last is the newest.) Borrowed */
-        uint32_t window_len;      /* at most DECODE_WINDOW */
+        uint32_t window_len; /* at most DECODE_WINDOW */
 };
 
 /** Which compression do the first bytes say? len may be 0 (COMPRESSION_NONE: an empty layer).
@@ -69,6 +70,10 @@ struct decode_sink {
          *  and the first is always uoff 0 at coff 0. The pieces of `point` are borrowed. */
         int (*point)(void *ctx, uint64_t uoff, const struct decode_point *point);
 };
+
+/** Can a stream of this compression turn out to have no way in (see decoder_seekable())? A constant of the program: zstd, and
+ *  gzip when zlib inflates. */
+bool decode_may_lack_points(enum compression c);
 
 struct decoder;
 
@@ -94,5 +99,5 @@ uint64_t decoder_garbage(const struct decoder *d);
  * One span: ulen bytes of output, exactly, from the compressed bytes data[0, len) that begin at point->coff. What comes
  * after the last wanted byte is not looked at. -EBADMSG when the bytes do not give that much. out has room for ulen.
  */
-int decode_span(const struct decode_point *point, const void *data, size_t len, uint8_t *out, size_t ulen,
-        struct error *err);
+int decode_span(
+        const struct decode_point *point, const void *data, size_t len, uint8_t *out, size_t ulen, struct error *err);
