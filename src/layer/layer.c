@@ -339,9 +339,15 @@ ssize_t layer_read_file(
         return r < 0 ? r : (ssize_t)len;
 }
 
-int layer_fill(struct layer *l, struct error *err)
+int layer_fill(struct layer *l, _Atomic uint64_t *done, struct error *err)
 {
-        return cached_fill(l->cached, err);
+        return cached_fill(l->cached, done, err);
+}
+
+uint64_t layer_fill_bytes(const struct layer *l)
+{
+        const struct index_info *info = index_info(l->index);
+        return info->unpacked ? info->tar_size : info->blob_size;
 }
 
 bool layer_complete(struct layer *l)
