@@ -32,6 +32,8 @@ def setUpModule():
     files = [lab.member(f"f{i}", content[i * 100000:(i + 1) * 100000]) for i in range(20)]
     big = lab.Layout().image(lab.layer(*files, level=1), lab.layer(lab.member("a", "content")))
     registry.push(big, "org/big")
+    many = [lab.layer(lab.member(f"f{i}", content[i * 100000:(i + 1) * 100000]), level=1) for i in range(16)]
+    registry.push(lab.Layout().image(*many), "org/many")
 
 
 def tearDownModule():
@@ -226,13 +228,15 @@ class Expiry(Case):
 
     def test_one_token_for_all_readers(self):
         with Gate() as g:
-            with lab.mounted(f"{g.name}/org/big", "--cache-dir", "none", "--memory=1M") as mnt:
+            with lab.mounted(f"{g.name}/org/many", "--cache-dir", "none", "--memory=1M") as mnt:
                 g.delay = 0.2
                 g.revoke()
+                g.front.forget()
                 with concurrent.futures.ThreadPoolExecutor(16) as pool:
                     got = list(pool.map(lambda i: (mnt / f"f{i}").read_bytes(), range(16)))
                 for i, data in enumerate(got):
                     self.assertEqual(data, content[i * 100000:(i + 1) * 100000])
+                self.assertGreater(sum(r.status == 401 for r in g.front.seen), 1)  # several met the same refusal
                 self.assertEqual(len(g.server.seen), 2)
 
     def test_login_withdrawn(self):
