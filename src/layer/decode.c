@@ -68,7 +68,8 @@ static bool zstd_skippable(const uint8_t *magic)
         return (get_le32(magic) & 0xfffffff0) == ZSTD_MAGIC_SKIPPABLE_START;
 }
 
-/** A tar's first block: its checksum is right (bytes summed as unsigned or, in old tars, as signed), or it is all zero. */
+/* A tar's first block: its checksum is right (bytes summed as unsigned or, in old tars, as signed), or it is all zero. The sum
+ * of compressed bytes, as signed, is near zero: a field without digits, taken as 0, would match one gzip stream in 4000. */
 static bool tar_block(const uint8_t *block)
 {
         long sum_unsigned = 0, sum_signed = 0, want = 0;
@@ -84,7 +85,7 @@ static bool tar_block(const uint8_t *block)
                 i++;
         for (; i < 156 && block[i] >= '0' && block[i] <= '7'; i++)
                 want = want * 8 + (block[i] - '0');
-        return zero || want == sum_unsigned || want == sum_signed;
+        return zero || (want >= 8 * ' ' && (want == sum_unsigned || want == sum_signed));
 }
 
 int decode_sniff(const uint8_t *data, size_t len, enum compression *ret, struct error *err)
@@ -202,6 +203,11 @@ void decoder_free(struct decoder *d)
         inflate_free(d->inflate);
         ZSTD_freeDCtx(d->zstd);
         free(d);
+}
+
+bool decode_may_lack_points(enum compression c)
+{
+        return c == COMPRESSION_ZSTD || (c == COMPRESSION_GZIP && !INFLATE_STOPS_INSIDE);
 }
 
 bool decoder_seekable(const struct decoder *d)
@@ -416,6 +422,8 @@ static int progress(struct decoder *d)
                 r = collected(d);
         if (r == 0 && d->best->is && !d->now->is && due(d, d->coff, AT_CHOICE))
                 r = choose(d);
+        if (!d->now->is && !d->best->is)
+                judge_span(d, d->coff, d->uoff); /* the next point can only be behind this */
         return r;
 }
 
@@ -622,6 +630,7 @@ static int push_zstd(struct decoder *d, const uint8_t *in, const uint8_t *end, s
                         r = zstd_run(d, &zin, err);
                         in += zin.pos;
                         d->coff += (uint64_t)(in - from);
+                        judge_span(d, d->coff, d->uoff); /* the next point can only be behind this */
                 } else if (d->zstd_state == FRAME_SKIP && d->skip_left > 0) {
                         r = point_blind(d, DECODE_FRAME);
                         uint64_t len = MIN(d->skip_left, (uint64_t)(end - in));

@@ -53,6 +53,6 @@ int layer_read(struct layer *l, void *data, size_t len, uint64_t uoff, struct er
 ssize_t layer_read_file(
         struct layer *l, const struct index_entry *e, void *data, size_t len, uint64_t off, struct error *err);
 
-/** Brings all of the blob into the store. */
+/** Brings all of the blob into the store, unless it is local. */
 int layer_fill(struct layer *l, struct error *err);
 bool layer_complete(struct layer *l);
