@@ -176,7 +176,7 @@ int cached_open(struct blob *slow, struct store *store, const struct digest *d, 
         c->table = *table;
         pthread_mutex_init(&c->lock, NULL);
         pthread_cond_init(&c->progress, NULL);
-        int r = store_blob_open(store, d, size, table->count, false, &c->kept, err);
+        int r = slow && slow->local ? 0 : store_blob_open(store, d, size, table->count, false, &c->kept, err);
         if (r < 0) {
                 cached_close(c);
                 return r;
@@ -710,6 +710,8 @@ static void *fill_work(void *arg)
 int cached_fill(struct cached *c, _Atomic uint64_t *done, struct error *err)
 {
         struct fill f = {.c = c, .done = done};
+        if (c->slow && c->slow->local)
+                return 0;
         if (!c->kept)
                 return not_kept(c, err);
         pthread_t helper[FILL_THREADS - 1];

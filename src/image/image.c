@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "image/files_tar.h"
+#include "image/notes.h"
 #include "image/idle.h"
 #include "layer/scan.h"
 #include "source/http.h"
@@ -350,18 +351,10 @@ static int find_indexes(
 
 static void say_notes(const struct image *im, size_t i, const struct tar_notes *n)
 {
-        if (!(n->dropped_names | n->dropped_types | n->dropped_xattrs | n->dropped_links | n->clamped_times) &&
-                !n->trailing_garbage && !n->missing_end)
-                return;
-        char text[DIGEST_MAX_TEXT];
-        log_notice("layer %zu (%s): left out: %llu entries with names that no system has, %llu of unknown types, %llu "
-                   "empty links, "
-                   "%llu extended attributes; %llu times clamped%s%s",
-                i + 1, digest_format(&im->manifest.layers[i].descriptor.digest, text),
-                (unsigned long long)n->dropped_names, (unsigned long long)n->dropped_types,
-                (unsigned long long)n->dropped_links, (unsigned long long)n->dropped_xattrs,
-                (unsigned long long)n->clamped_times, n->trailing_garbage ? "; bytes after the archive's end" : "",
-                n->missing_end ? "; no end of the archive" : "");
+        char text[DIGEST_MAX_TEXT], notes[NOTES_TEXT];
+        if (*notes_of_layer(n, notes))
+                log_notice("layer %zu (%s): %s", i + 1, digest_format(&im->manifest.layers[i].descriptor.digest, text),
+                        notes);
 }
 
 /* takes the indexes over, also on failure */
@@ -412,14 +405,9 @@ static int open_tree(struct image *im, const struct image_options *options, stru
 
 static void say_tree_notes(const struct image *im)
 {
-        const struct tree_stats *s = tree_stats(im->tree);
-        if (s->replaced_parents)
-                log_notice("%llu directories took the place of a lower layer's symlink, as under docker run",
-                        (unsigned long long)s->replaced_parents);
-        if (s->dropped_links)
-                log_notice("%llu hard links have no target and are left out", (unsigned long long)s->dropped_links);
-        if (s->odd_whiteouts)
-                log_notice("%llu whiteouts mean nothing and are left out", (unsigned long long)s->odd_whiteouts);
+        char notes[NOTES_TEXT];
+        if (*notes_of_tree(tree_stats(im->tree), notes))
+                log_notice("%s", notes);
 }
 
 static int open_store(struct image *im, const struct image_options *options, struct error *err)
