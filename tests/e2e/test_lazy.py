@@ -364,11 +364,17 @@ class Cache(unittest.TestCase):
         for name, blob in zip("abc", cls.blobs):
             cls.layout.image(blob, name=name)
         cls.names = [lab.sha256(b)[7:] for b in cls.blobs]
+        cls.server = faulty.Faulty(cls.layout)
+        cls.image = f"{cls.server.name}/test/app"
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
 
     def setUp(self):
         self.dir = lab.folder("cache")
-        for i, name in enumerate("abc"):
-            with lab.mounted(f"oci:{self.layout.path}:{name}", "--cache-dir", self.dir):
+        for name in "abc":
+            with lab.mounted(f"{self.image}:{name}", "--cache-dir", self.dir):
                 pass
 
     def cache(self, *args, check=True):
@@ -431,7 +437,7 @@ class Cache(unittest.TestCase):
         for age, name in zip((500, 50, 60), self.names):
             for f in (self.dir / "v1/blobs/sha256").glob(name + "*"):
                 os.utime(f, (now - age, now - age))
-        with lab.mounted(f"oci:{self.layout.path}:a", "--cache-dir", self.dir) as mnt:
+        with lab.mounted(f"{self.image}:a", "--cache-dir", self.dir) as mnt:
             (mnt / "a/a0000").read_bytes()
         self.cache("gc", "--cache-size", "3M")
         self.assertEqual(set(self.kinds()["blob"]), {self.names[0]})
@@ -439,7 +445,7 @@ class Cache(unittest.TestCase):
     def test_a_bound_holds_while_mounting(self):
         d = lab.folder("cache")
         for name in "abc":
-            with lab.mounted(f"oci:{self.layout.path}:{name}", "--cache-dir", d, "--cache-size", "3M") as mnt:
+            with lab.mounted(f"{self.image}:{name}", "--cache-dir", d, "--cache-size", "3M") as mnt:
                 for f in (mnt / name).iterdir():
                     f.read_bytes()
         listing = json.loads(lab.imagefs("cache", "ls", "--json", "--cache-dir", d).out)
@@ -466,7 +472,7 @@ class Cache(unittest.TestCase):
             victim.write_bytes(data)
             p = self.cache("verify", "--json", check=False)
             self.assertEqual((p.returncode, json.loads(p.out)[key]), (6, 1), place)
-        with lab.mounted(f"oci:{self.layout.path}:b", "--cache-dir", self.dir) as mnt:
+        with lab.mounted(f"{self.image}:b", "--cache-dir", self.dir) as mnt:
             self.assertEqual(len((mnt / "b/b0001").read_bytes()), 1 << 20)
 
 
