@@ -251,6 +251,58 @@ class Expiry(Case):
                 self.assertEqual((mnt / "f3").read_bytes(), content[300000:400000])
 
 
+    def test_login_renewed(self):
+        """passwords of cloud registries are good for hours, mounts live longer"""
+        for bearer in (False, True):
+            with self.subTest(bearer=bearer):
+                password = ["0ne"]
+
+                def good(r):
+                    return r.auth == "Basic " + base64.b64encode(f"user:{password[0]}".encode()).decode()
+
+                with Gate(anonymous=False) as g:
+                    given = g.token
+                    g.server.answer = lambda r: given(web.with_auth(r, BASIC)) if good(r) else unauthorized("Basic")
+                    if not bearer:
+                        g.front.answer = lambda r: None if good(r) else unauthorized('Basic realm="x"')
+                    d = lab.folder("bin")
+                    helper = d / "docker-credential-t"
+                    helper.write_text(f'#!/bin/sh\necho x >>{d}/runs\nprintf \'{{"ServerURL":"x","Username":"user","Secret":'
+                                      f'"%s"}}\' "$(cat {d}/secret)"\n')
+                    helper.chmod(0o755)
+                    (d / "secret").write_text("0ne")
+                    env = dict(self.config({"credHelpers": {g.name: "t"}}), PATH=f"{d}:{os.environ['PATH']}")
+                    with lab.mounted(f"{g.name}/org/big", "--cache-dir", "none", "--memory=1M", env=env) as mnt:
+                        password[0] = "tw0"
+                        g.revoke()
+                        with self.assertRaises(OSError):
+                            (mnt / "f1").read_bytes()
+                        (d / "secret").write_text("tw0")
+                        time.sleep(3.1)
+                        self.assertEqual((mnt / "f2").read_bytes(), content[200000:300000])
+                        self.assertLessEqual(len((d / "runs").read_text().split()), 3)
+
+    def test_helper_runs_in_the_daemon(self):
+        """the first request that wants a login is a read: the daemon blocks signals, the helper must not"""
+        d, cache = lab.folder("bin"), lab.folder("cache")
+        helper = d / "docker-credential-t"
+        helper.write_text(f"#!/bin/sh\ngrep -E '^Sig(Blk|Ign)' /proc/self/status >{d}/signals\n"
+                          f'echo \'{{"ServerURL":"x","Username":"{USER}","Secret":"{PASSWORD}"}}\'\n')
+        helper.chmod(0o755)
+        with Gate(anonymous=False, public=lambda r: True) as g:
+            env = dict(self.config({"credHelpers": {g.name: "t"}}), PATH=f"{d}:{os.environ['PATH']}")
+            image = f"{g.name}/org/big"
+            with lab.mounted(image, "--cache-dir", cache):
+                pass
+            lab.imagefs("cache", "rm", "--cache-dir", cache, "--data", "--all")
+            g.public = lambda r: "/blobs/" not in r.path
+            with lab.mounted(image, "--cache-dir", cache, env=env) as mnt:
+                self.assertFalse((d / "signals").exists())
+                self.assertEqual((mnt / "f2").read_bytes(), content[200000:300000])
+            for line in (d / "signals").read_text().splitlines():
+                self.assertEqual(int(line.split()[1], 16) & 0x7fffffff, 0, line)
+
+
 class Boundaries(Case):
     """Where secrets go."""
 
