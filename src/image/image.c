@@ -533,12 +533,28 @@ const char *image_name(const struct image *im)
         return im->name;
 }
 
-int image_fill(struct image *im, struct error *err)
+int image_fill(struct image *im, struct image_progress *progress, struct error *err)
 {
+        uint64_t total = 0;
+        unsigned layers = 0;
         for (size_t i = 0; i < im->manifest.layer_count; i++) {
-                int r = layer_fill(im->layers[i], err);
+                total += first_twin(im, i) == i ? layer_fill_bytes(im->layers[i]) : 0;
+                layers += first_twin(im, i) == i;
+        }
+        if (progress) {
+                atomic_store(&progress->done, 0);
+                atomic_store(&progress->total, total);
+                atomic_store(&progress->layers_done, 0);
+                atomic_store(&progress->layers, layers);
+        }
+        for (size_t i = 0; i < im->manifest.layer_count; i++) {
+                if (first_twin(im, i) < i)
+                        continue;
+                int r = layer_fill(im->layers[i], progress ? &progress->done : NULL, err);
                 if (r < 0)
                         return error_wrap(err, r, "%s: layer %zu", im->name, i + 1);
+                if (progress)
+                        atomic_fetch_add(&progress->layers_done, 1);
         }
         return 0;
 }

@@ -117,7 +117,7 @@ static int load_run(struct layer *l, struct run *run, struct error *err)
         index_span(l->index, run->first, &first);
         index_span(l->index, run->first + run->count - 1, &last);
         size_t len = (size_t)(last.chunk.off + last.chunk.len - first.chunk.off);
-        cleanup(freep) uint8_t *bytes = malloc(len ? len : 1);
+        uint8_t *bytes = spare_take(span_cache_spare(l->cache), len);
         int r = bytes ? cached_read(l->cached, run->first, run->count, bytes, &local) : error_nomem(&local);
         int ret = r;
         for (uint32_t i = 0; i < run->count; i++) {
@@ -125,7 +125,7 @@ static int load_run(struct layer *l, struct run *run, struct error *err)
                 index_span(l->index, run->first + i, &s);
                 int one = r;
                 if (one == 0) {
-                        uint8_t *out = span_bytes(run->entry[i]);
+                        uint8_t *out = span_bytes(l->cache, run->entry[i]);
                         one = out ? inflate_span(
                                             l, run->first + i, &s, bytes + (s.chunk.off - first.chunk.off), out, &local)
                                   : error_nomem(&local);
@@ -138,6 +138,7 @@ static int load_run(struct layer *l, struct run *run, struct error *err)
                         span_cache_ready(l->cache, run->entry[i]);
                 }
         }
+        spare_give(span_cache_spare(l->cache), bytes, len);
         if (ret < 0 && err)
                 *err = local;
         return ret;
@@ -278,7 +279,7 @@ static int read_stretch(
                         return error_wrap(err, r, "layer %s", digest_format(&info->digest, text));
                 }
                 size_t n = (size_t)(MIN(end, s.uoff + s.ulen) - uoff);
-                memcpy(out, span_bytes(e) + (uoff - s.uoff), n);
+                memcpy(out, span_bytes(l->cache, e) + (uoff - s.uoff), n);
                 span_cache_unpin(l->cache, e);
                 read_ahead(l, i, file);
                 out += n;
@@ -339,9 +340,15 @@ ssize_t layer_read_file(
         return r < 0 ? r : (ssize_t)len;
 }
 
-int layer_fill(struct layer *l, struct error *err)
+int layer_fill(struct layer *l, _Atomic uint64_t *done, struct error *err)
 {
-        return cached_fill(l->cached, err);
+        return cached_fill(l->cached, done, err);
+}
+
+uint64_t layer_fill_bytes(const struct layer *l)
+{
+        const struct index_info *info = index_info(l->index);
+        return info->unpacked ? info->tar_size : info->blob_size;
 }
 
 bool layer_complete(struct layer *l)
