@@ -35,8 +35,9 @@ static int list_item(void *ctx, const struct store_item *item)
         char when[32] = "";
         time_t used = (time_t)item->used_s;
         struct tm tm;
-        strftime(when, sizeof when, "%Y-%m-%d %H:%M", localtime_r(&used, &tm));
-        printf("%-8s %12llu %12llu  %s  %s\n", item->kind, (unsigned long long)item->bytes,
+        if (localtime_r(&used, &tm))
+                strftime(when, sizeof when, "%Y-%m-%d %H:%M", &tm);
+        printf("%-8s %12llu %12llu  %-16s  %s\n", item->kind, (unsigned long long)item->bytes,
                 (unsigned long long)item->size, when, item->name);
         return 0;
 }

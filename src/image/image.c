@@ -138,7 +138,8 @@ static int load_manifest(struct image *im, const struct image_options *options, 
                 if (manifest_load(&rq, &im->manifest, &top, &stored) == 0) {
                         char when[64];
                         struct tm tm;
-                        strftime(when, sizeof when, "%Y-%m-%d %H:%M", localtime_r(&seen, &tm));
+                        if (!localtime_r(&seen, &tm) || !strftime(when, sizeof when, "%Y-%m-%d %H:%M", &tm))
+                                strcpy(when, "an unknown day"); /* the store's files may say anything */
                         log_warning("%s; using what the name meant on %s", err ? err->msg : "no network", when);
                         r = 0;
                 }
@@ -444,6 +445,8 @@ void image_close(struct image *im)
         if (!im)
                 return;
         idle_stop(im->idle);
+        if (im->cache)
+                span_cache_stop(im->cache);
         pool_free(im->ahead); /* first of all that is used: its jobs hold layers */
         tree_free(im->tree);
         for (size_t i = 0; i < im->manifest.layer_count; i++) {

@@ -46,5 +46,8 @@ bool span_cache_has(struct span_cache *c, const void *owner, uint32_t span);
 /** The owner goes away: forgets its spans. Nobody may be using them. */
 void span_cache_forget(struct span_cache *c, const void *owner);
 
+/** Was span_cache_stop() called? */
+bool span_cache_stopped(const struct span_cache *c);
+
 /** Runs a read-ahead job, if the cache has a pool and it has room. */
 bool span_cache_readahead(struct span_cache *c, pool_job_fn *fn, void *arg);
