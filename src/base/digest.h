@@ -56,5 +56,5 @@ DEFINE_CLEANUP(struct digest_ctx, digest_ctx_free);
 
 void digest_ctx_update(struct digest_ctx *ctx, const void *data, size_t len);
 
-/** Gives the digest of all bytes since the start or the last call, and starts over. */
+/** Gives the digest of all bytes; the context is used up. */
 void digest_ctx_final(struct digest_ctx *ctx, struct digest *ret_digest);

@@ -75,7 +75,7 @@ static int name_chunk(struct cached *c, const struct chunk *chunk, int code, str
 /* the chunk, which must lie within the blob */
 static int get_chunk(struct cached *c, uint64_t i, struct chunk *ret_chunk, struct error *err)
 {
-        struct chunk chunk;
+        struct chunk chunk = {0};
         c->table.get(c->table.owner, i, &chunk);
         if (chunk.len > CHUNK_MAX_LEN || !range_ok(chunk.off, chunk.len, c->size))
                 return name_chunk(c, &chunk, -EBADMSG, err, "the index names a range that cannot be");
@@ -92,7 +92,7 @@ static int get_range(
                 return error_set(err, -EBADMSG, "chunk %llu is beyond the index's %llu", (unsigned long long)first,
                         (unsigned long long)c->table.count);
         for (uint64_t i = 0; i < count; i++) {
-                struct chunk chunk;
+                struct chunk chunk = {0};
                 int r = get_chunk(c, first + i, &chunk, err);
                 if (r < 0)
                         return r;
@@ -225,7 +225,7 @@ static void run_unref(struct run *run)
 /* under lock: chunk i and the missing ones behind it, below end, as far as a run may go */
 static int run_new(struct cached *c, uint64_t i, uint64_t end, struct run **ret_run, struct error *err)
 {
-        struct chunk chunk;
+        struct chunk chunk = {0};
         int r = get_chunk(c, i, &chunk, err);
         if (r < 0)
                 return r;
@@ -292,7 +292,7 @@ static int run_verify(struct cached *c, struct run *run)
 {
         int code = 0;
         for (uint64_t k = 0; k < run->count; k++) {
-                struct chunk chunk;
+                struct chunk chunk = {0};
                 struct error err = {0};
                 uint64_t i = run->first + k;
                 int r = get_chunk(c, i, &chunk, &err);
@@ -519,7 +519,7 @@ static int pass_on(const struct run *run, struct error *err)
 /* copies what is good of chunk i in a run that is over; done[] tells */
 static void copy_out(struct cached *c, const struct run *run, struct wanted *w, uint64_t i)
 {
-        struct chunk chunk;
+        struct chunk chunk = {0};
         if (run->stream || i < run->first || i - run->first >= run->count || !run->good[i - run->first])
                 return;
         if (w->data && get_chunk(c, i, &chunk, NULL) == 0)
@@ -591,7 +591,7 @@ static int get_missing(struct cached *c, struct wanted *w, uint64_t i, bool seen
 
 static int get_one(struct cached *c, struct wanted *w, uint64_t i, uint8_t *scratch, struct error *err)
 {
-        struct chunk chunk;
+        struct chunk chunk = {0};
         bool *done = &w->done[i - w->first];
         int r = get_chunk(c, i, &chunk, err);
         for (int tries = 0; r == 0 && !*done; tries++) {
@@ -639,7 +639,7 @@ static uint64_t fill_take(struct fill *f, uint64_t *ret_first, uint64_t *ret_max
 {
         uint64_t first = f->next, bytes = 0, max = 0;
         while (f->next < f->c->table.count) {
-                struct chunk chunk;
+                struct chunk chunk = {0};
                 if (get_chunk(f->c, f->next, &chunk, err) < 0)
                         return 0;
                 if (f->next > first && bytes + chunk.len > CACHED_RUN_MAX)

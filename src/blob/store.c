@@ -297,7 +297,6 @@ static void probe(struct store *s, int top)
         }
         put_tag(s, top);
         store_tmp_clean(s);
-        store_collect(s);
 }
 
 static struct store *without_directory(const char *dir, int code)
@@ -346,6 +345,8 @@ int store_open(const struct store_options *options, struct store **ret_store, st
         if (r < 0)
                 return r;
         probe(s, top);
+        if (store_on(s) && !options->manual)
+                store_collect(s);
         log_debug(LOG_CACHE, "cache %s: %s", s->dir, store_on(s) ? "open" : "open for reading only");
         *ret_store = take(s);
         return 0;

@@ -33,6 +33,7 @@ enum store_kind { STORE_DOC, STORE_INDEX };
 struct store_options {
         const char *dir;   /* NULL: the default place (store_default_dir) */
         uint64_t size_max; /* bytes that blobs may take; 0: the default of 10 GiB */
+        bool manual;       /* opening evicts nothing: for who looks at the store, or collects by store_gc() */
 };
 
 /** $XDG_CACHE_HOME/imagefs, /var/cache/imagefs for root, ~/.cache/imagefs. free() it. -ENOENT: no place is known. */
@@ -82,7 +83,7 @@ int store_lock(struct store *s, const struct digest *d, int timeout_ms, int *ret
 struct store_partial;
 
 /** Opens the partial file of the blob (under its lock). *ret_len: how many bytes an earlier try left; they are as
- *  unverified as new ones. *ret_partial is NULL when the store keeps nothing; keep and discard take NULL. */
+ *  unverified as new ones. A complete blob, whose index was lost, turns into one that has all of its bytes. *ret_partial is NULL when the store keeps nothing; keep and discard take NULL. */
 int store_partial_open(struct store *s, const struct digest *d, uint64_t size, struct store_partial **ret_partial,
         uint64_t *ret_len, struct error *err);
 

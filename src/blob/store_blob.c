@@ -101,6 +101,45 @@ static void partial_drop(struct store_partial *p)
         closep(&p->fd);
 }
 
+/* does the map of a blob, whatever its count of chunks, call all of them present? */
+static bool map_is_full(int fd, uint64_t size)
+{
+        uint8_t want[MAP_HEAD], piece[4096];
+        struct stat st;
+        if (fstat(fd, &st) < 0 || st.st_size < MAP_HEAD)
+                return false;
+        uint64_t count = (uint64_t)st.st_size - MAP_HEAD;
+        map_head(want, size, count);
+        if (store_pread(fd, piece, MAP_HEAD, 0) < 0 || memcmp(want, piece, MAP_HEAD) != 0)
+                return false;
+        for (uint64_t at = 0; at < count; at += sizeof piece) {
+                size_t len = (size_t)MIN((uint64_t)sizeof piece, count - at);
+                if (store_pread(fd, piece, len, MAP_HEAD + at) < 0)
+                        return false;
+                for (size_t i = 0; i < len; i++)
+                        if (piece[i] != 1)
+                                return false;
+        }
+        return true;
+}
+
+/* A blob that is complete but has lost its index becomes the partial file, so that it need not be fetched to be read again.
+ * Whether its bytes are right is found out as for any other partial file. */
+static void take_back(struct store_partial *p)
+{
+        struct store *s = p->store;
+        char name[STORE_HEX_MAX];
+        int blobs = store_digest_dir(s, STORE_BLOBS, &p->digest);
+        cleanup(closep) int data = store_open_file(blobs, p->hex, O_RDONLY);
+        cleanup(closep) int map = store_open_file(blobs, map_name(p->hex, name), O_RDONLY);
+        struct stat st;
+        if (data < 0 || map < 0 || fstat(data, &st) < 0 || (uint64_t)st.st_size != p->size ||
+                !map_is_full(map, p->size))
+                return;
+        if (renameat2(blobs, p->hex, s->fd[STORE_PARTIAL], p->hex, RENAME_NOREPLACE) == 0)
+                unlinkat(blobs, name, 0);
+}
+
 int store_partial_open(struct store *s, const struct digest *d, uint64_t size, struct store_partial **ret_partial,
         uint64_t *ret_len, struct error *err)
 {
@@ -117,6 +156,7 @@ int store_partial_open(struct store *s, const struct digest *d, uint64_t size, s
         p->digest = *d;
         p->size = size;
         digest_hex(d, p->hex);
+        take_back(p);
         p->fd = store_open_file(s->fd[STORE_PARTIAL], p->hex, O_RDWR | O_CREAT);
         struct stat st;
         int r = p->fd < 0 ? p->fd : fstat(p->fd, &st) < 0 ? -errno : 0;

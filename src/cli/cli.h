@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "image/image.h"
+#include "source/http.h"
 
 /** Documented in imagefs(1). */
 enum exit_code {
@@ -37,6 +38,7 @@ enum command_bit {
 struct cli {
         struct image_options image; /* strings borrowed from argv */
         struct image_progress progress;
+        struct http_options http; /* times; zeros but for what IMAGEFS_HTTP_TIMES says */
         bool verbose, quiet, json, foreground, lazy, help, version;
         bool rm_data, rm_index, rm_all; /* cache rm */
         char *mount_options;            /* all -o, comma-joined; owned */
@@ -57,6 +59,8 @@ int cli_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /** Reads options (they may stand anywhere) out of argv, which is permuted; *ret_words: index of the first word. 0 or an exit
  *  code. */
 int options_read(struct cli *cli, int argc, char **argv, int *ret_words);
+/** Reads IMAGEFS_HTTP_TIMES. 0 or EXIT_USAGE. */
+int options_environment(struct cli *cli);
 /** Is every option that was given one for this command? 0 or EXIT_USAGE. */
 int options_check(enum command_bit command, const char *name);
 /** Prints the options of a command, for --help. */

@@ -129,7 +129,7 @@ int cmd_cache(struct cli *cli, int argc, char **argv)
         if (daemon_start(true, &cli->progress.cancel, &d, NULL, &err) < 0)
                 return cli_fail(&err);
         cleanup(store_closep) struct store *store = NULL;
-        struct store_options options = {.dir = cli->image.cache_dir, .size_max = cli->image.cache_size};
+        struct store_options options = {.dir = cli->image.cache_dir, .size_max = cli->image.cache_size, .manual = true};
         if (store_open(&options, &store, &err) < 0)
                 return cli_fail(&err);
         int r;

@@ -3,6 +3,7 @@
 
 #include "base/json.h"
 #include "cli/cli.h"
+#include "image/notes.h"
 #include "mount/daemon.h"
 #include "source/platform.h"
 
@@ -37,13 +38,13 @@ static json_t *describe(const struct image *image)
         for (unsigned i = 0; layers && i < m->layer_count; i++)
                 json_array_append_new(layers, layer_json(image, i));
         char digest[DIGEST_MAX_TEXT], config_digest[DIGEST_MAX_TEXT], platform[100];
-        return json_pack("{s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:O}", "image", image_name(image),
-                "manifest_digest", digest_format(&m->digest, digest), "config_digest",
+        return json_pack("{s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O}", "image",
+                image_name(image), "manifest_digest", digest_format(&m->digest, digest), "config_digest",
                 digest_format(&m->config.digest, config_digest), "platform", platform_format(&m->platform, platform),
                 "layers", layers, "entries", (json_int_t)stats->names, "inodes", (json_int_t)stats->inodes, "bytes",
                 (json_int_t)stats->bytes, "replaced_parents", (json_int_t)stats->replaced_parents, "dropped_hard_links",
-                (json_int_t)stats->dropped_links, "odd_whiteouts", (json_int_t)stats->odd_whiteouts, "config",
-                m->config_json);
+                (json_int_t)stats->dropped_links, "dropped_loops", (json_int_t)stats->dropped_loops, "odd_whiteouts",
+                (json_int_t)stats->odd_whiteouts, "config", m->config_json);
 }
 
 /* image content on a terminal: no control characters */
@@ -95,7 +96,7 @@ static void print_human(const struct image *image)
 {
         const struct manifest *m = image_manifest(image);
         const struct tree_stats *stats = tree_stats(image_tree(image));
-        char digest[DIGEST_MAX_TEXT], platform[100];
+        char digest[DIGEST_MAX_TEXT], platform[100], notes[NOTES_TEXT];
         printf("%-14s %s\n", "image", image_name(image));
         printf("%-14s %s\n", "manifest", digest_format(&m->digest, digest));
         printf("%-14s %s\n", "platform", platform_format(&m->platform, platform));
@@ -108,15 +109,11 @@ static void print_human(const struct image *image)
                         (double)info->tar_size / 1e6, info->entries);
                 print_text(m->layers[i].descriptor.media_type);
                 putchar('\n');
-                const struct tar_notes *n = &info->notes;
-                uint64_t left_out = n->dropped_names + n->dropped_types + n->dropped_xattrs + n->dropped_links;
-                if (left_out)
-                        printf("%-14s %llu names, types, links or attributes left out\n", "",
-                                (unsigned long long)left_out);
+                if (*notes_of_layer(&info->notes, notes))
+                        printf("%-14s %s\n", "", notes);
         }
-        if (stats->replaced_parents || stats->dropped_links)
-                printf("%-14s %llu directories in place of a lower layer's symlink, %llu hard links without a target\n",
-                        "odd", (unsigned long long)stats->replaced_parents, (unsigned long long)stats->dropped_links);
+        if (*notes_of_tree(stats, notes))
+                printf("%-14s %s\n", "odd", notes);
         print_config(m->config_json);
 }
 

@@ -201,6 +201,8 @@ int main(int argc, char **argv)
         struct cli cli = {0};
         int words = 0;
         int code = options_read(&cli, argc, argv, &words);
+        if (code == 0)
+                code = options_environment(&cli);
         if (code == 0) {
                 log_setup(cli.topics, daemon_log, NULL);
                 code = run(&cli, argc - words, argv + words);

@@ -8,6 +8,8 @@
 #include "base/mem.h"
 #include "cli/cli.h"
 
+enum { TIMES_MAX = 3600 * 1000 };
+
 enum option_id {
         OPT_HELP = 'h',
         OPT_VERSION = 'V',
@@ -174,6 +176,39 @@ int options_read(struct cli *cli, int argc, char **argv, int *ret_words)
                         return code;
         }
         *ret_words = optind;
+        return 0;
+}
+
+/* How long requests wait and how often they are tried: "stall=1000,tries=3". For networks that the defaults do not fit, and
+ * for tests of what a reader sees when all tries are used up. */
+int options_environment(struct cli *cli)
+{
+        const struct {
+                const char *name;
+                unsigned *value;
+        } times[] = {
+                {"connect", &cli->http.connect_ms},
+                {"stall", &cli->http.stall_ms},
+                {"tries", &cli->http.tries},
+                {"backoff", &cli->http.backoff_ms},
+                {"retry_after", &cli->http.retry_after_max_ms},
+                {"deadline", &cli->http.deadline_ms},
+        };
+        const char *text = getenv("IMAGEFS_HTTP_TIMES");
+        while (text && *text) {
+                size_t len = strcspn(text, "="), i = 0;
+                while (i < ARRAY_LEN(times) && (strlen(times[i].name) != len || memcmp(times[i].name, text, len) != 0))
+                        i++;
+                char *end = NULL;
+                unsigned long value = text[len] ? strtoul(text + len + 1, &end, 10) : 0;
+                if (i == ARRAY_LEN(times) || !value || value > TIMES_MAX || (*end && *end != ','))
+                        return cli_usage("IMAGEFS_HTTP_TIMES: %s: connect, stall, backoff, retry_after, deadline (ms) "
+                                         "or tries, like stall=1000,tries=3, are meant",
+                                text);
+                *times[i].value = (unsigned)value;
+                text = end + (*end == ',');
+        }
+        cli->image.registry.http = &cli->http;
         return 0;
 }
 

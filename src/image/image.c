@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "image/files_tar.h"
+#include "image/notes.h"
 #include "image/idle.h"
 #include "layer/scan.h"
 #include "source/http.h"
@@ -30,13 +31,13 @@ struct image {
         struct source *source;
         struct source *registry; /* the same when it is one: for its counters */
         struct manifest manifest;
-        struct blob **blobs; /* per layer; NULL entries when offline */
+        struct blob **blobs; /* per layer */
         struct layer **layers;
         struct pool *ahead;
         struct span_cache *cache;
         struct idle *idle;
         struct tree *tree;
-        bool offline;
+        bool offline; /* --offline, and the image is not a local one: no registry is asked, neither now nor for reads */
         _Atomic uint64_t errors;
 };
 
@@ -146,7 +147,7 @@ static int load_manifest(struct image *im, const struct image_options *options, 
         } else if (r == 0 && !im->source->local && !rq.offline) {
                 put_known(im, &top);
         }
-        im->offline = rq.offline;
+        im->offline = options->offline && !im->source->local;
         if (r == 0 && im->manifest.foreign) {
                 char have[100], want[100];
                 log_warning("the image is for %s, this is %s: its programs may not run here",
@@ -303,6 +304,29 @@ static size_t first_twin(const struct image *im, size_t layer)
         return layer;
 }
 
+/* stands for a blob that may not be asked for: what the store has is read, the rest cannot be had */
+static int absent_read(struct blob *b, void *data, size_t len, uint64_t off, struct error *err)
+{
+        (void)b, (void)data, (void)len, (void)off;
+        return error_set(err, -ENOENT, "not all of it is in the store, and the registry is not asked (offline)");
+}
+
+static void absent_free(struct blob *b)
+{
+        free(b);
+}
+
+static int new_absent(uint64_t size, struct blob **ret_blob, struct error *err)
+{
+        static const struct blob_ops ops = {.read = absent_read, .free = absent_free};
+        struct blob *b = calloc(1, sizeof *b);
+        if (!b)
+                return error_nomem(err);
+        blob_init(b, &ops, size);
+        *ret_blob = b;
+        return 0;
+}
+
 static int find_indexes(
         struct image *im, struct index **indexes, struct scan_job *jobs, size_t *ret_jobs, struct error *err)
 {
@@ -312,16 +336,13 @@ static int find_indexes(
                 char text[DIGEST_MAX_TEXT];
                 if (first_twin(im, i) < i)
                         continue;
-                int r = im->source->ops->blob(im->source, &il->descriptor, &im->blobs[i], err);
-                if (r < 0 && !im->offline)
+                int r = im->offline ? new_absent(il->descriptor.size, &im->blobs[i], err)
+                                    : im->source->ops->blob(im->source, &il->descriptor, &im->blobs[i], err);
+                if (r < 0)
                         return error_wrap(err, r, "layer %zu (%s)", i + 1, digest_format(&il->descriptor.digest, text));
                 r = stored_index(im, il, &indexes[i], err);
                 if (r < 0)
                         return r;
-                if (r == 0 && im->offline)
-                        return error_set(err, -ENOENT,
-                                "layer %s is not in the store, and the registry is not asked (offline)",
-                                digest_format(&il->descriptor.digest, text));
                 if (r == 0)
                         jobs[count++] = (struct scan_job){.im = im, .layer = i};
         }
@@ -331,18 +352,10 @@ static int find_indexes(
 
 static void say_notes(const struct image *im, size_t i, const struct tar_notes *n)
 {
-        if (!(n->dropped_names | n->dropped_types | n->dropped_xattrs | n->dropped_links | n->clamped_times) &&
-                !n->trailing_garbage && !n->missing_end)
-                return;
-        char text[DIGEST_MAX_TEXT];
-        log_notice("layer %zu (%s): left out: %llu entries with names that no system has, %llu of unknown types, %llu "
-                   "empty links, "
-                   "%llu extended attributes; %llu times clamped%s%s",
-                i + 1, digest_format(&im->manifest.layers[i].descriptor.digest, text),
-                (unsigned long long)n->dropped_names, (unsigned long long)n->dropped_types,
-                (unsigned long long)n->dropped_links, (unsigned long long)n->dropped_xattrs,
-                (unsigned long long)n->clamped_times, n->trailing_garbage ? "; bytes after the archive's end" : "",
-                n->missing_end ? "; no end of the archive" : "");
+        char text[DIGEST_MAX_TEXT], notes[NOTES_TEXT];
+        if (*notes_of_layer(n, notes))
+                log_notice("layer %zu (%s): %s", i + 1, digest_format(&im->manifest.layers[i].descriptor.digest, text),
+                        notes);
 }
 
 /* takes the indexes over, also on failure */
@@ -393,14 +406,9 @@ static int open_tree(struct image *im, const struct image_options *options, stru
 
 static void say_tree_notes(const struct image *im)
 {
-        const struct tree_stats *s = tree_stats(im->tree);
-        if (s->replaced_parents)
-                log_notice("%llu directories took the place of a lower layer's symlink, as under docker run",
-                        (unsigned long long)s->replaced_parents);
-        if (s->dropped_links)
-                log_notice("%llu hard links have no target and are left out", (unsigned long long)s->dropped_links);
-        if (s->odd_whiteouts)
-                log_notice("%llu whiteouts mean nothing and are left out", (unsigned long long)s->odd_whiteouts);
+        char notes[NOTES_TEXT];
+        if (*notes_of_tree(tree_stats(im->tree), notes))
+                log_notice("%s", notes);
 }
 
 static int open_store(struct image *im, const struct image_options *options, struct error *err)

@@ -1,5 +1,5 @@
 /*
- * The full pass and the single span, over gzip, zstd and plain blobs.
+ * The full pass over gzip, zstd and plain blobs; decode_span.c reads back what it found.
  *
  * The pass over gzip. Output is decoded into one buffer, in front of which the last 32 KiB of the slice before stand:
  *
@@ -45,20 +45,11 @@
 #include <zstd_errors.h>
 
 #include "base/wire.h"
+#include "layer/gzip_header.h"
 #include "layer/inflate.h"
-
-#ifdef IMAGEFS_ZLIB_INFLATE
-#define ENGINE (&inflate_zlib)
-enum { ENGINE_STOPS_INSIDE = false }; /* can it stop inside a block? */
-#else
-#define ENGINE (&inflate_own)
-enum { ENGINE_STOPS_INSIDE = true };
-#endif
 
 enum {
         SLICE = 128 << 10,
-        GZIP_TEXT_MAX = 1 << 20, /* bytes of a member's name or comment */
-        GZIP_TRAILER = 8,
         ZSTD_HEAD_MAX = 10, /* magic, descriptor, window, dictionary ID */
 };
 
@@ -77,7 +68,8 @@ static bool zstd_skippable(const uint8_t *magic)
         return (get_le32(magic) & 0xfffffff0) == ZSTD_MAGIC_SKIPPABLE_START;
 }
 
-/** A tar's first block: its checksum is right (bytes summed as unsigned or, in old tars, as signed), or it is all zero. */
+/* A tar's first block: its checksum is right (bytes summed as unsigned or, in old tars, as signed), or it is all zero. The sum
+ * of compressed bytes, as signed, is near zero: a field without digits, taken as 0, would match one gzip stream in 4000. */
 static bool tar_block(const uint8_t *block)
 {
         long sum_unsigned = 0, sum_signed = 0, want = 0;
@@ -93,7 +85,7 @@ static bool tar_block(const uint8_t *block)
                 i++;
         for (; i < 156 && block[i] >= '0' && block[i] <= '7'; i++)
                 want = want * 8 + (block[i] - '0');
-        return zero || want == sum_unsigned || want == sum_signed;
+        return zero || (want >= 8 * ' ' && (want == sum_unsigned || want == sum_signed));
 }
 
 int decode_sniff(const uint8_t *data, size_t len, enum compression *ret, struct error *err)
@@ -129,91 +121,6 @@ int decode_sniff(const uint8_t *data, size_t len, enum compression *ret, struct 
                 return error_set(err, -EBADMSG, "layer is neither gzip nor zstd nor a tar archive");
         }
         return 0;
-}
-
-/* ---- a gzip member's header (RFC 1952), byte by byte ---- */
-
-enum gzip_flag { FHCRC = 1 << 1, FEXTRA = 1 << 2, FNAME = 1 << 3, FCOMMENT = 1 << 4, FRESERVED = 0xe0 };
-enum gzip_stage { GZIP_FIXED, GZIP_EXTRA_LEN, GZIP_EXTRA, GZIP_NAME, GZIP_COMMENT, GZIP_CRC, GZIP_DONE };
-
-struct gzip_header {
-        enum gzip_stage stage;
-        uint8_t flags;
-        uint32_t have;  /* bytes of this stage so far */
-        uint32_t value; /* of a number being read, little-endian */
-        uint32_t crc;   /* of the header so far */
-};
-
-/** Goes to the next stage that the flags ask for. */
-static void gzip_header_next(struct gzip_header *h)
-{
-        static const uint8_t asks[] = {[GZIP_EXTRA_LEN] = FEXTRA,
-                [GZIP_EXTRA] = FEXTRA,
-                [GZIP_NAME] = FNAME,
-                [GZIP_COMMENT] = FCOMMENT,
-                [GZIP_CRC] = FHCRC};
-        do
-                h->stage++;
-        while (h->stage < GZIP_DONE && (!(h->flags & asks[h->stage]) || (h->stage == GZIP_EXTRA && h->value == 0)));
-        h->have = 0;
-        if (h->stage != GZIP_EXTRA)
-                h->value = 0;
-}
-
-static int gzip_header_fixed(struct gzip_header *h, uint8_t b, struct error *err)
-{
-        static const uint8_t magic[] = {0x1f, 0x8b, 8};
-
-        if (h->have < sizeof magic && b != magic[h->have])
-                return error_set(err, -EBADMSG, "gzip header: %s", h->have < 2 ? "bad magic" : "unknown method");
-        if (h->have == 3) {
-                if (b & FRESERVED)
-                        return error_set(err, -EBADMSG, "gzip header: reserved flags are set");
-                h->flags = b;
-        }
-        if (++h->have == 10)
-                gzip_header_next(h);
-        return 0;
-}
-
-/** Takes a byte; h begins all zero. When h->stage is GZIP_DONE the header was complete with it. */
-static int gzip_header_byte(struct gzip_header *h, uint8_t b, struct error *err)
-{
-        uint32_t crc_before = h->crc;
-        int r = 0;
-
-        h->crc = libdeflate_crc32(h->crc, &b, 1);
-        switch (h->stage) {
-        case GZIP_FIXED: r = gzip_header_fixed(h, b, err); break;
-        case GZIP_EXTRA_LEN:
-                h->value |= (uint32_t)b << (8 * h->have);
-                if (++h->have == 2)
-                        gzip_header_next(h);
-                break;
-        case GZIP_EXTRA:
-                if (++h->have == h->value)
-                        gzip_header_next(h);
-                break;
-        case GZIP_NAME:
-        case GZIP_COMMENT:
-                if (b == 0)
-                        gzip_header_next(h);
-                else if (++h->have > GZIP_TEXT_MAX)
-                        r = error_set(
-                                err, -EFBIG, "gzip header: name or comment is longer than %d bytes", GZIP_TEXT_MAX);
-                break;
-        case GZIP_CRC:
-                h->crc = crc_before;
-                h->value |= (uint32_t)b << (8 * h->have);
-                if (++h->have < 2)
-                        break;
-                if (h->value != (h->crc & 0xffff))
-                        r = error_set(err, -EBADMSG, "gzip header: wrong CRC");
-                h->stage = GZIP_DONE;
-                break;
-        case GZIP_DONE: break;
-        }
-        return r;
 }
 
 /* ---- the full pass: what all formats share ---- */
@@ -276,7 +183,7 @@ struct decoder *decoder_new(enum compression c, const struct decode_sink *sink)
         d->now = &d->slots[0];
         d->best = &d->slots[1];
         if (c == COMPRESSION_GZIP) {
-                d->inflate = inflate_new(ENGINE);
+                d->inflate = inflate_new(INFLATE_ENGINE);
                 if (!d->inflate)
                         return NULL;
                 d->base = d->given = d->summed = d->out = DECODE_WINDOW;
@@ -300,7 +207,7 @@ void decoder_free(struct decoder *d)
 
 bool decode_may_lack_points(enum compression c)
 {
-        return c == COMPRESSION_ZSTD || (c == COMPRESSION_GZIP && !ENGINE_STOPS_INSIDE);
+        return c == COMPRESSION_ZSTD || (c == COMPRESSION_GZIP && !INFLATE_STOPS_INSIDE);
 }
 
 bool decoder_seekable(const struct decoder *d)
@@ -819,165 +726,4 @@ int decoder_finish(struct decoder *d, struct error *err)
         judge_span(d, d->coff, d->uoff);
         d->failed = r;
         return r;
-}
-
-/* ---- one span ---- */
-
-/** State of reading a span of deflate. On the heap: it is too large for a thread's stack. */
-struct span {
-        const uint8_t *in, *end;
-        struct inflate *inflate;
-        uint8_t scratch[2 * DECODE_WINDOW]; /* the window, and the first output behind it */
-        struct inflate_used used;
-};
-
-static void span_done(struct span **s)
-{
-        if (*s)
-                inflate_free((*s)->inflate);
-        free(*s);
-        *s = NULL;
-}
-
-static int span_header(struct span *s, struct error *err)
-{
-        struct gzip_header h = {0};
-        while (s->in < s->end && h.stage != GZIP_DONE) {
-                int r = gzip_header_byte(&h, *s->in++, err);
-                if (r < 0)
-                        return r;
-        }
-        inflate_reset(s->inflate);
-        return h.stage == GZIP_DONE ? 0 : error_set(err, -EBADMSG, "span ends inside a gzip header");
-}
-
-/** Fills [*out, end); history begins at *base, which moves when a new member begins. */
-static int span_fill(struct span *s, uint8_t **out, uint8_t *end, const uint8_t **base, struct error *err)
-{
-        while (*out < end) {
-                struct inflate_io io = {s->in, s->end, *out, end, *base};
-                enum inflate_status status = inflate_run(s->inflate, &io, 0);
-                int r = 0;
-                s->in = io.in;
-                *out = io.out;
-                if (*out == end)
-                        break;
-                if (status == INFLATE_END) {
-                        if (s->end - s->in < GZIP_TRAILER)
-                                return error_set(err, -EBADMSG, "span is too short");
-                        s->in += GZIP_TRAILER;
-                        r = span_header(s, err);
-                        *base = *out;
-                } else {
-                        r = error_set(err, -EBADMSG, "span: %s",
-                                status == INFLATE_BAD ? "damaged deflate data" : "too short");
-                }
-                if (r < 0)
-                        return r;
-        }
-        return 0;
-}
-
-static int span_begin(struct span *s, const struct decode_point *p, struct error *err)
-{
-        struct inflate_place place = {.bits = p->bits, .final = p->final, .stored_left = p->stored_left};
-        int r;
-
-        s->inflate = inflate_new(ENGINE);
-        if (!s->inflate)
-                return error_nomem(err);
-        if (p->kind == DECODE_MEMBER)
-                return span_header(s, err);
-        place.where = p->kind == DECODE_BLOCK    ? INFLATE_AT_BLOCK
-                      : p->kind == DECODE_INSIDE ? INFLATE_AT_SYMBOL
-                                                 : INFLATE_AT_STORED;
-        if (p->kind == DECODE_INSIDE) {
-                if (p->header_bits > 8 * DECODE_HEADER_MAX)
-                        return error_set(err, -EBADMSG, "checkpoint: header too long");
-                place.header_bits = p->header_bits;
-                memcpy(place.header, p->header, (p->header_bits + 7u) / 8);
-        }
-        if (p->window_len > DECODE_WINDOW)
-                return error_set(err, -EBADMSG, "checkpoint: window too long");
-        if (p->window_len == DECODE_WINDOW)
-                memcpy(s->scratch, p->window, DECODE_WINDOW);
-        else
-                memset(s->scratch, 0, DECODE_WINDOW);
-        r = inflate_resume(s->inflate, &place, s->scratch, DECODE_WINDOW);
-        if (r < 0)
-                return error_set(err, r, "checkpoint makes no sense");
-        if (p->window_len < DECODE_WINDOW) {
-                s->used.len = p->window_len;
-                if (p->window_len)
-                        memcpy(s->used.bytes, p->window, p->window_len);
-                inflate_supply(s->inflate, &s->used);
-        }
-        return 0;
-}
-
-static int span_gzip(
-        const struct decode_point *p, const uint8_t *data, size_t len, uint8_t *out, size_t ulen, struct error *err)
-{
-        cleanup(span_done) struct span *s = malloc(sizeof *s);
-        if (!s)
-                return error_nomem(err);
-        s->in = data;
-        s->end = data + len;
-        s->inflate = NULL;
-        int r = span_begin(s, p, err);
-        if (r < 0)
-                return r;
-        /* the window has to stand in front of the output, where `out` has no room: so the first 32 KiB are made elsewhere */
-        size_t first = MIN(ulen, (size_t)DECODE_WINDOW);
-        uint8_t *begin = s->scratch + DECODE_WINDOW, *at = begin;
-        const uint8_t *base = p->kind == DECODE_MEMBER ? begin : s->scratch;
-        r = span_fill(s, &at, at + first, &base, err);
-        if (r < 0)
-                return r;
-        memcpy(out, begin, first);
-        at = out + first;
-        base = base > begin ? out + (base - begin) : out;
-        return span_fill(s, &at, out + ulen, &base, err);
-}
-
-static void zstd_done(ZSTD_DCtx **z)
-{
-        ZSTD_freeDCtx(*z);
-}
-
-static int span_zstd(const uint8_t *data, size_t len, uint8_t *out, size_t ulen, struct error *err)
-{
-        cleanup(zstd_done) ZSTD_DCtx *z = ZSTD_createDCtx();
-        if (!z || ZSTD_isError(ZSTD_DCtx_setParameter(z, ZSTD_d_windowLogMax, DECODE_ZSTD_WINDOW_LOG)))
-                return error_nomem(err);
-        ZSTD_inBuffer in = {data, len, 0};
-        ZSTD_outBuffer to = {out, ulen, 0};
-        while (to.pos < to.size) {
-                size_t in_before = in.pos, out_before = to.pos, left = ZSTD_decompressStream(z, &to, &in);
-                if (ZSTD_isError(left))
-                        return error_set(err, -EBADMSG, "span: zstd: %s", ZSTD_getErrorName(left));
-                if (in.pos == in_before && to.pos == out_before)
-                        return error_set(err, -EBADMSG, "span: too short");
-        }
-        return 0;
-}
-
-int decode_span(
-        const struct decode_point *point, const void *data, size_t len, uint8_t *out, size_t ulen, struct error *err)
-{
-        if (ulen == 0)
-                return 0;
-        switch (point->kind) {
-        case DECODE_COPY:
-                if (len < ulen)
-                        return error_set(err, -EBADMSG, "span: too short");
-                memcpy(out, data, ulen);
-                return 0;
-        case DECODE_FRAME: return span_zstd(data, len, out, ulen, err);
-        case DECODE_MEMBER:
-        case DECODE_BLOCK:
-        case DECODE_INSIDE:
-        case DECODE_STORED: return span_gzip(point, data, len, out, ulen, err);
-        }
-        return error_set(err, -EBADMSG, "checkpoint of an unknown kind");
 }

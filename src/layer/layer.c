@@ -4,7 +4,9 @@
  *
  * Two spans used in sequence mean that somebody reads along: the spans ahead are then loaded by the pool, half a horizon at
  * a time, so that one job is under way while the reader works through what the last one brought. There is no state about
- * readers: "the span before this one is in the cache" is the whole test, and it holds for any number of them.
+ * readers: "the span before this one is in the cache" is the whole test, and it holds for any number of them. Who is
+ * read ahead for stays within the file, unless the span before the file is in the cache, too: then somebody goes through
+ * the layer file by file, as tar does.
  */
 #include "layer/layer.h"
 
@@ -207,12 +209,26 @@ static void run_ahead(void *arg)
         free(a);
 }
 
-/* span i is about to be used: if the one before was, too, see that those ahead are coming */
-static void read_ahead(struct layer *l, uint32_t i)
+/* bytes of the tar stream that belong together: a file, or an extent of a sparse one */
+struct stretch {
+        uint64_t uoff, end;
+};
+
+/* the first span that a reader of the file has no use for */
+static uint32_t ahead_limit(struct layer *l, const struct stretch *file)
 {
-        uint32_t spans = index_info(l->index)->spans;
+        uint32_t first = index_find_span(l->index, file->uoff), spans = index_info(l->index)->spans;
+        if (file->end == file->uoff || (first && span_cache_has(l->cache, l, first - 1)))
+                return spans;
+        return index_find_span(l->index, file->end - 1) + 1;
+}
+
+/* span i is about to be used: if the one before was, too, see that those ahead are coming */
+static void read_ahead(struct layer *l, uint32_t i, const struct stretch *file)
+{
         if (!i || !span_cache_has(l->cache, l, i - 1))
                 return;
+        uint32_t spans = ahead_limit(l, file);
         uint32_t next = i + 1;
         while (next < spans && next <= i + AHEAD_SPANS / 2 && span_cache_has(l->cache, l, next))
                 next++;
@@ -264,7 +280,8 @@ static int get_span(struct layer *l, uint32_t i, uint64_t uoff_end, struct span_
         }
 }
 
-int layer_read(struct layer *l, void *data, size_t len, uint64_t uoff, struct error *err)
+static int read_stretch(
+        struct layer *l, void *data, size_t len, uint64_t uoff, const struct stretch *file, struct error *err)
 {
         const struct index_info *info = index_info(l->index);
         if (!range_ok(uoff, len, info->tar_size))
@@ -284,11 +301,16 @@ int layer_read(struct layer *l, void *data, size_t len, uint64_t uoff, struct er
                 size_t n = (size_t)(MIN(end, s.uoff + s.ulen) - uoff);
                 memcpy(out, span_bytes(e) + (uoff - s.uoff), n);
                 span_cache_unpin(l->cache, e);
-                read_ahead(l, i);
+                read_ahead(l, i, file);
                 out += n;
                 uoff += n;
         }
         return 0;
+}
+
+int layer_read(struct layer *l, void *data, size_t len, uint64_t uoff, struct error *err)
+{
+        return read_stretch(l, data, len, uoff, &(struct stretch){0, index_info(l->index)->tar_size}, err);
 }
 
 /* the first extent that ends after off */
@@ -317,7 +339,9 @@ static int read_sparse(
                 if (x.file_off >= off + len)
                         break;
                 uint64_t from = MAX(x.file_off, off), to = MIN(x.file_off + x.len, off + len);
-                int r = layer_read(l, out + (from - off), (size_t)(to - from), x.uoff + (from - x.file_off), err);
+                struct stretch extent = {x.uoff, x.uoff + x.len};
+                int r = read_stretch(
+                        l, out + (from - off), (size_t)(to - from), x.uoff + (from - x.file_off), &extent, err);
                 if (r < 0)
                         return r;
         }
@@ -330,7 +354,9 @@ ssize_t layer_read_file(
         if (off >= e->size)
                 return 0;
         len = (size_t)MIN((uint64_t)len, e->size - off);
-        int r = e->sparse ? read_sparse(l, e, data, len, off, err) : layer_read(l, data, len, e->uoff + off, err);
+        struct stretch file = {e->uoff, e->uoff + e->size};
+        int r = e->sparse ? read_sparse(l, e, data, len, off, err)
+                          : read_stretch(l, data, len, e->uoff + off, &file, err);
         return r < 0 ? r : (ssize_t)len;
 }
 

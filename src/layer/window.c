@@ -16,7 +16,7 @@ struct window_packer {
 struct window_packer *window_packer_new(void)
 {
         struct window_packer *p = calloc(1, sizeof *p);
-        if (p && deflateInit2(&p->z, 9, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY) != Z_OK) {
+        if (p && deflateInit2(&p->z, 6, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY) != Z_OK) {
                 free(p);
                 return NULL;
         }

@@ -21,7 +21,8 @@
 
 static void set_word(char word[32], const char *text)
 {
-        size_t len = text ? strnlen(text, PLATFORM_WORD_MAX) : 0;
+        size_t len = text ? strlen(text) : 0;
+        len = MIN(len, (size_t)PLATFORM_WORD_MAX);
         for (size_t i = 0; i < len; i++)
                 word[i] = text[i] >= 'A' && text[i] <= 'Z' ? (char)(text[i] + 'a' - 'A') : text[i];
         memset(word + len, 0, 32 - len);

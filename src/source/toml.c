@@ -733,7 +733,7 @@ int toml_get(const struct toml_value *table, const char *key, enum toml_type typ
 
 int toml_get_string(const struct toml_value *table, const char *key, const char **ret_string, struct error *err)
 {
-        const struct toml_value *v;
+        const struct toml_value *v = NULL;
         int r = toml_get(table, key, TOML_STRING, &v, err);
         if (r == 0)
                 *ret_string = v ? v->string : NULL;
@@ -742,7 +742,7 @@ int toml_get_string(const struct toml_value *table, const char *key, const char 
 
 int toml_get_bool(const struct toml_value *table, const char *key, bool absent, bool *ret_bool, struct error *err)
 {
-        const struct toml_value *v;
+        const struct toml_value *v = NULL;
         int r = toml_get(table, key, TOML_BOOLEAN, &v, err);
         if (r == 0)
                 *ret_bool = v ? v->boolean : absent;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A registry that misbehaves on command, on loopback, for tests.
 
-    faulty_registry.py --layout DIR [--repo NAME] [--tls CERT KEY] [--config JSON]
+    faulty_registry.py --layout DIR [--repo NAME] [--tls CERT KEY] [--config JSON] [--ports REGISTRY STORAGE]
 
 Serves the OCI layout DIR under the repository NAME (default test/app): tags are the ref.name annotations of its index.json,
 blobs and manifests come by digest. Two ports of 127.0.0.1: the registry, and a storage server that blobs can be redirected
@@ -378,9 +378,9 @@ class Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, name, context):
+    def __init__(self, name, context, port):
         self.name, self.context = name, context
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(("127.0.0.1", port), Handler)
 
     def handle_error(self, request, client_address):
         kind = sys.exc_info()[0]
@@ -395,6 +395,7 @@ def main():
     p.add_argument("--repo", default="test/app")
     p.add_argument("--tls", nargs=2, metavar=("CERT", "KEY"))
     p.add_argument("--config", default="{}")
+    p.add_argument("--ports", nargs=2, type=int, default=(0, 0), help="0: any that is free")
     args = p.parse_args()
     layout, repo = args.layout, args.repo
     START.update(json.loads(args.config))
@@ -406,8 +407,8 @@ def main():
         context.load_verify_locations(args.tls[0])
         context.verify_mode = ssl.CERT_OPTIONAL
     scheme = "https" if context else "http"
-    for name in ("registry", "storage"):
-        server = Server(name, context)
+    for name, port in zip(("registry", "storage"), args.ports):
+        server = Server(name, context, port)
         ports[name] = server.server_address[1]
         ports[name + "_origin"] = f"{scheme}://127.0.0.1:{ports[name]}"
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()

@@ -278,10 +278,11 @@ def oracle_tree(layers):
                     raise Ambiguous
                 if n is None or n.t == "dir":
                     return
+                target_dir = self.walkdir(tp[:-1], False, 0)
                 d = self.walkdir(p[:-1], True, layer)
                 if d is None:
                     return
-                if tp[-1] == p[-1] and self.walkdir(tp[:-1], False, 0) is d:
+                if tp[-1] == p[-1] and target_dir is d:
                     return  # itself
                 d.kids[p[-1]] = n
                 self.check_link(n)

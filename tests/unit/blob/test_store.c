@@ -452,6 +452,40 @@ TEST(a_first_pass_is_resumed_and_published)
         store_close(s);
 }
 
+TEST(a_complete_blob_is_read_again_without_fetching)
+{
+        TEMP_DIR(dir);
+        struct store *s = open_store(dir.path, 0);
+        struct digest d = digest_of("x", 1);
+        struct store_partial *p;
+        uint64_t len;
+        char got[20];
+        CHECK_INT(store_partial_open(s, &d, 10, &p, &len, NULL), 0);
+        CHECK_INT(store_partial_append(p, "0123456789", 10, NULL), 0);
+        CHECK_INT(store_partial_publish(p, 5000, NULL), 0);
+
+        CHECK_INT(store_partial_open(s, &d, 10, &p, &len, NULL), 0);
+        CHECK_INT(len, 10);
+        CHECK_INT(store_partial_read(p, got, sizeof got, 0), 10);
+        CHECK_MEM(got, "0123456789", 10);
+        CHECK(!exists(path_of(dir.path, "blobs", &d, "")));
+        CHECK(!exists(path_of(dir.path, "blobs", &d, ".map")));
+        CHECK_INT(store_partial_publish(p, 7000, NULL), 0);
+
+        /* one of another size, or with a chunk that is missing, is not complete */
+        CHECK_INT(store_partial_open(s, &d, 11, &p, &len, NULL), 0);
+        CHECK_INT(len, 0);
+        store_partial_discard(p);
+        struct store_blob *b;
+        CHECK_INT(store_blob_open(s, &d, 10, 7000, false, &b, NULL), 0);
+        store_blob_forget(b, 6999);
+        store_blob_close(b);
+        CHECK_INT(store_partial_open(s, &d, 10, &p, &len, NULL), 0);
+        CHECK_INT(len, 0);
+        store_partial_discard(p);
+        store_close(s);
+}
+
 TEST(a_partial_file_that_is_removed_meanwhile_is_just_not_kept)
 {
         TEMP_DIR(dir);

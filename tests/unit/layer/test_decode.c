@@ -383,6 +383,18 @@ static int sniff(const void *data, size_t len)
         return r < 0 ? r : (int)c;
 }
 
+/* compressed bytes whose sum is by chance what an empty checksum field says */
+TEST(sniffing_gzip_that_adds_up_to_zero)
+{
+        uint8_t block[512] = "\x1f\x8b\x08";
+        memset(block + 3, 0x80, 3);
+        int sum = 0x1f + (int8_t)0x8b + 8 + 3 * -128 + 8 * ' ';
+        for (int i = 6; sum < 0; i++, sum++)
+                block[i] = 1;
+        CHECK_INT(sum, 0);
+        CHECK_INT(sniff(block, 512), COMPRESSION_GZIP);
+}
+
 TEST(sniffing)
 {
         uint8_t block[512] = {0};

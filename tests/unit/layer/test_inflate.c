@@ -324,6 +324,28 @@ TEST(malformed)
         CHECK_INT(checked(&b), Z_DATA_ERROR);
 }
 
+/** Two codes of two bits are too few for a code, and five too many. */
+TEST(incomplete)
+{
+        struct bits b = dynamic(257, 1, 18, 2, 1, 1); /* 2 -> code 0, 18 -> code 1 */
+        bits_add(&b, 0, 1);
+        bits_add(&b, 1, 1);
+        bits_add(&b, 127, 7);
+        bits_add(&b, 1, 1);
+        bits_add(&b, 117 - 11, 7);
+        bits_add(&b, 0, 1);
+        bits_add(&b, 0, 1);
+        CHECK_INT(checked(&b), Z_DATA_ERROR);
+        b = dynamic(257, 1, 18, 2, 1, 1);
+        bits_add(&b, 0, 5);
+        bits_add(&b, 1, 1);
+        bits_add(&b, 127, 7);
+        bits_add(&b, 1, 1);
+        bits_add(&b, 113 - 11, 7);
+        bits_add(&b, 0, 2);
+        CHECK_INT(checked(&b), Z_DATA_ERROR);
+}
+
 /** Codes of one word: litlen has only the end of block, distance none, one, or two; RFC 1951 3.2.7. */
 TEST(lone_codes)
 {
