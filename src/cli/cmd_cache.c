@@ -124,7 +124,9 @@ static int cache_verify(struct cli *cli, struct store *store, struct error *err)
 
 int cmd_cache(struct cli *cli, int argc, char **argv)
 {
-        struct error err;
+        struct error err = {0};
+        if (cli->image.cache_dir && !strcmp(cli->image.cache_dir, "none"))
+                return cli_usage("--cache-dir=none: then there is no cache to look after");
         cleanup(daemon_freep) struct daemon *d = NULL;
         if (daemon_start(true, &cli->progress.cancel, &d, NULL, &err) < 0)
                 return cli_fail(&err);

@@ -49,8 +49,9 @@ static int open_archive(struct image *im, struct error *err)
         struct files *files = NULL;
         const char *what = im->reference.file;
         int r = blob_open_file(AT_FDCWD, what, &file, err);
-        if (r == 0)
-                r = files_open_tar(file, &files, err);
+        if (r < 0)
+                return r;
+        r = files_open_tar(file, &files, err);
         if (r < 0)
                 return error_wrap(err, r, "%s", what);
         r = source_open_files(files, &im->reference, what, &im->source, err);
@@ -421,6 +422,13 @@ static int open_store(struct image *im, const struct image_options *options, str
         return store_open(&so, &im->store, err);
 }
 
+/* puts the image in front, unless its file is named already: local sources do that */
+static int name_failure(const struct image *im, int r, struct error *err)
+{
+        const char *file = im->reference.file;
+        return file && err && strstr(err->msg, file) ? r : error_wrap(err, r, "%s", im->name);
+}
+
 int image_open(const char *reference, const struct image_options *options, struct image **ret_image, struct error *err)
 {
         cleanup(image_closep) struct image *im = calloc(1, sizeof *im);
@@ -441,7 +449,7 @@ int image_open(const char *reference, const struct image_options *options, struc
         if (r == 0)
                 r = open_tree(im, options, err);
         if (r < 0)
-                return error_wrap(err, r, "%s", im->name);
+                return name_failure(im, r, err);
         say_tree_notes(im);
         im->idle = idle_start(im->cache);
         *ret_image = take(im);
