@@ -18,6 +18,7 @@ void blob_init(struct blob *b, const struct blob_ops *ops, uint64_t size)
 {
         b->ops = ops;
         b->size = size;
+        b->local = false;
         atomic_init(&b->refs, 1);
         atomic_init(&b->sequential, false);
 }
@@ -188,6 +189,7 @@ int blob_new_fd(int fd, struct blob **ret_blob, struct error *err)
         if (!f)
                 return error_nomem(err);
         blob_init(&f->blob, &fd_ops, (uint64_t)st.st_size);
+        f->blob.local = true;
         f->fd = take_fd(&owned);
         *ret_blob = &f->blob;
         return 0;
@@ -278,6 +280,7 @@ int blob_new_window(struct blob *base, uint64_t off, uint64_t len, struct blob *
         if (!w)
                 return error_nomem(err);
         blob_init(&w->blob, &window_ops, len);
+        w->blob.local = base->local;
         w->base = blob_ref(base);
         w->off = off;
         window_follow(w);

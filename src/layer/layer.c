@@ -119,7 +119,7 @@ static bool may_be_of_one(int code)
 static int fill_entry(struct layer *l, uint32_t i, const struct index_span *s, const uint8_t *chunk,
         struct span_entry *e, struct error *err)
 {
-        uint8_t *out = span_bytes(e);
+        uint8_t *out = span_bytes(l->cache, e);
         return out ? inflate_span(l, i, s, chunk, out, err) : error_nomem(err);
 }
 
@@ -131,7 +131,7 @@ static int load_run(struct layer *l, struct run *run, struct error *err)
         index_span(l->index, run->first, &first);
         index_span(l->index, run->first + run->count - 1, &last);
         size_t len = (size_t)(last.chunk.off + last.chunk.len - first.chunk.off);
-        cleanup(freep) uint8_t *bytes = malloc(len ? len : 1);
+        uint8_t *bytes = spare_take(span_cache_spare(l->cache), len);
         int r = bytes ? cached_read(l->cached, run->first, run->count, bytes, &together) : error_nomem(&together);
         bool alone = run->count > 1 && may_be_of_one(r);
         int ret = 0;
@@ -139,7 +139,7 @@ static int load_run(struct layer *l, struct run *run, struct error *err)
                 struct error local = together;
                 struct index_span s;
                 index_span(l->index, run->first + i, &s);
-                uint8_t *chunk = bytes + (s.chunk.off - first.chunk.off);
+                uint8_t *chunk = bytes ? bytes + (s.chunk.off - first.chunk.off) : NULL;
                 int one = alone ? cached_read(l->cached, run->first + i, 1, chunk, &local) : r;
                 if (one == 0)
                         one = fill_entry(l, run->first + i, &s, chunk, run->entry[i], &local);
@@ -153,6 +153,7 @@ static int load_run(struct layer *l, struct run *run, struct error *err)
                         *err = local;
                 ret = ret ? ret : one;
         }
+        spare_give(span_cache_spare(l->cache), bytes, len);
         return ret;
 }
 
@@ -299,7 +300,7 @@ static int read_stretch(
                         return error_wrap(err, r, "layer %s", digest_format(&info->digest, text));
                 }
                 size_t n = (size_t)(MIN(end, s.uoff + s.ulen) - uoff);
-                memcpy(out, span_bytes(e) + (uoff - s.uoff), n);
+                memcpy(out, span_bytes(l->cache, e) + (uoff - s.uoff), n);
                 span_cache_unpin(l->cache, e);
                 read_ahead(l, i, file);
                 out += n;
@@ -360,9 +361,15 @@ ssize_t layer_read_file(
         return r < 0 ? r : (ssize_t)len;
 }
 
-int layer_fill(struct layer *l, struct error *err)
+int layer_fill(struct layer *l, _Atomic uint64_t *done, struct error *err)
 {
-        return cached_fill(l->cached, err);
+        return cached_fill(l->cached, done, err);
+}
+
+uint64_t layer_fill_bytes(const struct layer *l)
+{
+        const struct index_info *info = index_info(l->index);
+        return info->unpacked ? info->tar_size : info->blob_size;
 }
 
 bool layer_complete(struct layer *l)

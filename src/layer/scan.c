@@ -507,7 +507,7 @@ static int scan_once(const struct scan_request *rq, struct index **ret_index, bo
         int took = 0;
         int r = scan_init(&s, rq, err);
         *ret_retry = false;
-        if (r == 0 && rq->digest.alg)
+        if (r == 0 && rq->digest.alg && !rq->blob->local)
                 r = store_partial_open(rq->store, &rq->digest, blob_size(rq->blob), &s.partial, &left_over, err);
         if (r == 0) {
                 r = run_threads(&s, left_over, &took, err);

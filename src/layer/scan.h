@@ -1,7 +1,7 @@
 #pragma once
 /**
  * The first look at a layer: its blob is read once, from its first byte to its last, and in that pass hashed, kept in the
- * store, inflated, its tar headers collected and its index built. Memory does not depend on the layer's size, but for the
+ * store (unless the blob is local), inflated, its tar headers collected and its index built. Memory does not depend on the layer's size, but for the
  * index. Two threads a scan: the caller's takes the bytes in, hashes and keeps them; a second one decodes.
  */
 #include <stdatomic.h>

@@ -431,6 +431,12 @@ static int refused(struct auth *a, const char *what, struct error *err)
         return error_set(err, -EACCES, "%s; %s", what, buf_str(&advice));
 }
 
+/* what servers say that do not know the POST form, or not this refresh token */
+static bool post_refused(int status)
+{
+        return status == 400 || status == 401 || status == 404 || status == 405;
+}
+
 static int fetch_token(struct auth *a, char **ret_token, int64_t *ret_expires_s, struct error *err)
 {
         struct token_body body;
@@ -441,6 +447,8 @@ static int fetch_token(struct auth *a, char **ret_token, int64_t *ret_expires_s,
         int r = who->identity_token ? token_post(a, &body, &answer, err) : token_get(a, named, &body, &answer, err);
         if (r == 0 && named && !who->identity_token && (answer.status == 404 || answer.status == 405))
                 r = token_post(a, &body, &answer, err);
+        if (r == 0 && named && who->identity_token && *who->password && post_refused(answer.status))
+                r = token_get(a, true, &body, &answer, err);
         char shown[200];
         url_show(a->challenge.realm, shown, sizeof shown);
         char *refresh = NULL;

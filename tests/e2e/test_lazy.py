@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Lazy for good: what a remount and reads after it ask of the registry, offline use, pull, and the cache command."""
+import contextlib
 import errno
 import json
 import os
-import shutil
+import pty
 import signal
 import subprocess
 import time
@@ -328,6 +329,24 @@ class Pull(unittest.TestCase):
         self.server.reset()
         lab.imagefs("pull", self.server.image, "--cache-dir", self.cache)
         self.assertEqual(self.server.blob_bytes(), 0)
+
+    def test_progress(self):
+        """a terminal is told how far it is, also when only data are fetched; and nothing of it stays there"""
+        lab.imagefs("pull", self.server.image, "--cache-dir", self.cache)
+        lab.imagefs("cache", "rm", "--data", "-q", "--cache-dir", self.cache)
+        self.server.config(rate=2000000)
+        parent, child = pty.openpty()
+        p = subprocess.Popen([lab.IMAGEFS, "pull", self.server.image, "--cache-dir", str(self.cache)], stderr=child,
+                             stdout=subprocess.DEVNULL)
+        os.close(child)
+        seen = b""
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while piece := os.read(parent, 4096):
+                seen += piece
+        os.close(parent)
+        self.assertEqual(p.wait(30), 0)
+        self.assertRegex(seen.decode(), rf"layers 0/1, [\d.]+ of {len(self.blob) / 1e6:.1f} MB")
+        self.assertTrue(seen.endswith(b"\r\x1b[K"), seen[-50:])
 
     def test_several_and_one_fails(self):
         p = lab.imagefs("pull", f"{self.server.name}/test/app:none", self.server.image, "--cache-dir", self.cache, check=False)
