@@ -92,6 +92,8 @@ int blob_stream(struct blob *b, uint64_t off, blob_sink_fn *sink, void *ctx, str
         if (off > b->size)
                 return error_set(err, -EBADMSG, "a stream from %llu is wanted, but there are only %llu bytes in all",
                         (unsigned long long)off, (unsigned long long)b->size);
+        if (off == b->size)
+                return 0; /* nothing to ask anybody for */
         struct counted counted = {sink, ctx, b->size - off};
         int r = (b->ops->stream ? b->ops->stream : stream_by_read)(b, off, counted_sink, &counted, err);
         if (r < 0)

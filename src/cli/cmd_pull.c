@@ -3,15 +3,19 @@
 
 #include "base/digest.h"
 #include "cli/cli.h"
+#include "cli/progress.h"
 #include "mount/daemon.h"
 
 static int pull_one(struct cli *cli, const char *reference)
 {
-        struct error err;
+        struct error err = {0};
         cleanup(image_closep) struct image *image = NULL;
         int r = cli_open_image(cli, reference, &image, &err);
-        if (r == 0)
-                r = image_fill(image, &err);
+        if (r == 0) {
+                struct progress *line = cli->quiet ? NULL : progress_start(&cli->progress);
+                r = image_fill(image, &cli->progress, &err);
+                progress_stop(line);
+        }
         if (r < 0)
                 return cli_fail(&err);
         char digest[DIGEST_MAX_TEXT];
@@ -22,7 +26,7 @@ static int pull_one(struct cli *cli, const char *reference)
 
 int cmd_pull(struct cli *cli, int argc, char **argv)
 {
-        struct error err;
+        struct error err = {0};
         cleanup(daemon_freep) struct daemon *d = NULL;
         if (daemon_start(true, &cli->progress.cancel, &d, NULL, &err) < 0)
                 return cli_fail(&err);

@@ -48,7 +48,7 @@ static const struct {
         {OPT_OFFLINE, "offline", NULL, "ask no registry: only what is in the cache", FOR_IMAGES},
         {OPT_CACHE_DIR, "cache-dir", "DIR", "where fetched data are kept; \"none\": nowhere", FOR_IMAGES | FOR_CACHE},
         {OPT_CACHE_SIZE, "cache-size", "SIZE", "how much is kept (default 10G)", FOR_IMAGES | FOR_CACHE},
-        {OPT_MEMORY, "memory", "SIZE", "inflated data kept in memory (default 64M)", FOR_MOUNT},
+        {OPT_MEMORY, "memory", "SIZE", "inflated data kept in memory (default 24M)", FOR_MOUNT},
         {OPT_AUTHFILE, "authfile", "FILE", "credentials as docker or podman wrote them", FOR_IMAGES},
         {OPT_CREDS, "creds", "USER[:PASSWORD]", "credentials for the registry", FOR_IMAGES},
         {OPT_TLS_VERIFY, "tls-verify", "[true|false]", "check the registry's certificate (default true)", FOR_IMAGES},
@@ -99,7 +99,27 @@ static int add_mount_options(struct cli *cli, const char *list)
         return 0;
 }
 
-static int apply(struct cli *cli, int id, const char *arg)
+void cli_wipe_creds(struct cli *cli)
+{
+        if (cli->creds)
+                explicit_bzero(cli->creds, strlen(cli->creds));
+        free(cli->creds);
+        cli->image.registry.creds = cli->creds = NULL;
+}
+
+/* argv is what ps shows to everybody, as long as the daemon lives: the secret does not stay in it. */
+static int hide_creds(struct cli *cli, char *arg)
+{
+        char *copy = strdup(arg);
+        if (!copy)
+                return EXIT_OTHER;
+        explicit_bzero(arg, strlen(arg));
+        cli_wipe_creds(cli);
+        cli->image.registry.creds = cli->creds = copy;
+        return 0;
+}
+
+static int apply(struct cli *cli, int id, char *arg)
 {
         switch (id) {
         case OPT_HELP: cli->help = true; break;
@@ -118,7 +138,7 @@ static int apply(struct cli *cli, int id, const char *arg)
         case OPT_MEMORY: return parse_size(arg, "memory", &cli->image.memory);
         case OPT_OFFLINE: cli->image.offline = true; break;
         case OPT_AUTHFILE: cli->image.registry.authfile = arg; break;
-        case OPT_CREDS: cli->image.registry.creds = arg; break;
+        case OPT_CREDS: return hide_creds(cli, arg);
         case OPT_TLS_VERIFY:
                 if (arg && strcmp(arg, "true") != 0 && strcmp(arg, "false") != 0)
                         return cli_usage("--tls-verify=%s: true or false is meant", arg);
@@ -148,6 +168,18 @@ static size_t row_of(int id)
         return i;
 }
 
+/* what getopt_long() did not like; word: the last one that it looked at, which for a letter may be the wrong one */
+static int bad_option(int id, const char *word)
+{
+        char letter[] = {'-', (char)optopt, '\0'};
+        const char *name = optopt > 0 && optopt < OPT_LONG && strncmp(word, "--", 2) != 0 ? letter : word;
+        if (id == ':')
+                return cli_usage("%s: an argument is missing", name);
+        if (optopt && name == word)
+                return cli_usage("%s: that option takes no argument", name);
+        return cli_usage("%s: no such option", name);
+}
+
 int options_read(struct cli *cli, int argc, char **argv, int *ret_words)
 {
         struct option longs[ARRAY_LEN(table) + 1] = {0};
@@ -166,10 +198,8 @@ int options_read(struct cli *cli, int argc, char **argv, int *ret_words)
         opterr = 0;
         int id;
         while ((id = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
-                if (id == ':')
-                        return cli_usage("%s: an argument is missing", argv[optind - 1]);
-                if (id == '?')
-                        return cli_usage("%s: no such option", argv[optind - 1]);
+                if (id == ':' || id == '?')
+                        return bad_option(id, argv[optind - 1]);
                 given[row_of(id)] = true;
                 int code = apply(cli, id, optarg);
                 if (code)

@@ -21,6 +21,7 @@
 #include "source/http.h"
 #include "source/layout.h"
 #include "source/reference.h"
+#include "source/registries.h"
 
 enum { AHEAD_THREADS_MAX = 4, AHEAD_QUEUE = 64, SCANS_MAX = 8, NAME_TEXT_MAX = 4096 };
 
@@ -49,8 +50,9 @@ static int open_archive(struct image *im, struct error *err)
         struct files *files = NULL;
         const char *what = im->reference.file;
         int r = blob_open_file(AT_FDCWD, what, &file, err);
-        if (r == 0)
-                r = files_open_tar(file, &files, err);
+        if (r < 0)
+                return r;
+        r = files_open_tar(file, &files, err);
         if (r < 0)
                 return error_wrap(err, r, "%s", what);
         r = source_open_files(files, &im->reference, what, &im->source, err);
@@ -139,7 +141,8 @@ static int load_manifest(struct image *im, const struct image_options *options, 
                 if (manifest_load(&rq, &im->manifest, &top, &stored) == 0) {
                         char when[64];
                         struct tm tm;
-                        strftime(when, sizeof when, "%Y-%m-%d %H:%M", localtime_r(&seen, &tm));
+                        if (!localtime_r(&seen, &tm) || !strftime(when, sizeof when, "%Y-%m-%d %H:%M", &tm))
+                                strcpy(when, "an unknown day"); /* the store's files may say anything */
                         log_warning("%s; using what the name meant on %s", err ? err->msg : "no network", when);
                         r = 0;
                 }
@@ -326,6 +329,12 @@ static int new_absent(uint64_t size, struct blob **ret_blob, struct error *err)
         return 0;
 }
 
+/* of two layers of one digest: do manifest and config say the same of both? */
+static bool same_content(const struct image_layer *a, const struct image_layer *b)
+{
+        return a->descriptor.size == b->descriptor.size && digest_equal(&a->diff_id, &b->diff_id);
+}
+
 static int find_indexes(
         struct image *im, struct index **indexes, struct scan_job *jobs, size_t *ret_jobs, struct error *err)
 {
@@ -333,8 +342,13 @@ static int find_indexes(
         for (size_t i = 0; i < im->manifest.layer_count; i++) {
                 const struct image_layer *il = &im->manifest.layers[i];
                 char text[DIGEST_MAX_TEXT];
-                if (first_twin(im, i) < i)
+                size_t twin = first_twin(im, i);
+                if (twin < i && same_content(il, &im->manifest.layers[twin]))
                         continue;
+                if (twin < i)
+                        return error_set(err, -EBADMSG,
+                                "layers %zu and %zu have one digest (%s), but not one size and diff ID", twin + 1,
+                                i + 1, digest_format(&il->descriptor.digest, text));
                 int r = im->offline ? new_absent(il->descriptor.size, &im->blobs[i], err)
                                     : im->source->ops->blob(im->source, &il->descriptor, &im->blobs[i], err);
                 if (r < 0)
@@ -420,6 +434,64 @@ static int open_store(struct image *im, const struct image_options *options, str
         return store_open(&so, &im->store, err);
 }
 
+/* puts the image in front, unless its file is named already: local sources do that */
+static int name_failure(const struct image *im, int r, struct error *err)
+{
+        const char *file = im->reference.file;
+        return file && err && strstr(err->msg, file) ? r : error_wrap(err, r, "%s", im->name);
+}
+
+/* The image's source and manifest, by the name that it has now. */
+static int open_named(struct image *im, const struct image_options *options, struct error *err)
+{
+        free(im->name);
+        im->name = reference_text(&im->reference);
+        if (!im->name)
+                return error_nomem(err);
+        int r = open_source(im, options, err);
+        if (r == 0)
+                r = load_manifest(im, options, err);
+        return r < 0 ? name_failure(im, r, err) : 0;
+}
+
+/* A short name that is searched for in several registries: the first that has it. */
+static int search(
+        struct image *im, const struct image_options *options, struct reference *names, size_t count, struct error *err)
+{
+        cleanup(buf_done) struct buf said;
+        buf_init(&said, sizeof err->msg);
+        int code = 0;
+        for (size_t i = 0; i < count; i++) {
+                struct error e = {0};
+                source_close(take(im->source));
+                im->registry = NULL;
+                reference_done(&im->reference);
+                im->reference = names[i];
+                names[i] = (struct reference){0};
+                int r = open_named(im, options, &e);
+                if (r == 0 || r == -ECANCELED || r == -ENOMEM)
+                        return r < 0 ? error_set(err, r, "%s", e.msg) : 0;
+                buf_addf(&said, "%s%s", i ? "; " : "", e.msg);
+                code = code == 0 || r != -ENOENT ? r : code;
+        }
+        return error_set(err, code, "%s%s", buf_str(&said),
+                count > 1 ? " (these are the unqualified-search-registries of registries.conf)" : "");
+}
+
+static int find_image(struct image *im, const struct image_options *options, struct error *err)
+{
+        struct reference *names = NULL;
+        size_t count = 0;
+        if (im->reference.transport != REFERENCE_REGISTRY || !im->reference.short_name)
+                return open_named(im, options, err);
+        int r = registry_names(&im->reference, &options->registry, &names, &count, err);
+        if (r < 0)
+                return r;
+        r = search(im, options, names, count, err);
+        names_free(names, count);
+        return r;
+}
+
 int image_open(const char *reference, const struct image_options *options, struct image **ret_image, struct error *err)
 {
         cleanup(image_closep) struct image *im = calloc(1, sizeof *im);
@@ -428,19 +500,14 @@ int image_open(const char *reference, const struct image_options *options, struc
         int r = reference_parse(reference, &im->reference, err);
         if (r < 0)
                 return r;
-        im->name = reference_text(&im->reference);
-        if (!im->name)
-                return error_nomem(err);
         r = open_store(im, options, err);
+        if (r == 0)
+                r = find_image(im, options, err);
         if (r < 0)
                 return r;
-        r = open_source(im, options, err);
-        if (r == 0)
-                r = load_manifest(im, options, err);
-        if (r == 0)
-                r = open_tree(im, options, err);
+        r = open_tree(im, options, err);
         if (r < 0)
-                return error_wrap(err, r, "%s", im->name);
+                return name_failure(im, r, err);
         say_tree_notes(im);
         im->idle = idle_start(im->cache);
         *ret_image = take(im);
@@ -452,6 +519,8 @@ void image_close(struct image *im)
         if (!im)
                 return;
         idle_stop(im->idle);
+        if (im->cache)
+                span_cache_stop(im->cache);
         pool_free(im->ahead); /* first of all that is used: its jobs hold layers */
         tree_free(im->tree);
         for (size_t i = 0; i < im->manifest.layer_count; i++) {
@@ -486,12 +555,28 @@ const char *image_name(const struct image *im)
         return im->name;
 }
 
-int image_fill(struct image *im, struct error *err)
+int image_fill(struct image *im, struct image_progress *progress, struct error *err)
 {
+        uint64_t total = 0;
+        unsigned layers = 0;
         for (size_t i = 0; i < im->manifest.layer_count; i++) {
-                int r = layer_fill(im->layers[i], err);
+                total += first_twin(im, i) == i ? layer_fill_bytes(im->layers[i]) : 0;
+                layers += first_twin(im, i) == i;
+        }
+        if (progress) {
+                atomic_store(&progress->done, 0);
+                atomic_store(&progress->total, total);
+                atomic_store(&progress->layers_done, 0);
+                atomic_store(&progress->layers, layers);
+        }
+        for (size_t i = 0; i < im->manifest.layer_count; i++) {
+                if (first_twin(im, i) < i)
+                        continue;
+                int r = layer_fill(im->layers[i], progress ? &progress->done : NULL, err);
                 if (r < 0)
                         return error_wrap(err, r, "%s: layer %zu", im->name, i + 1);
+                if (progress)
+                        atomic_fetch_add(&progress->layers_done, 1);
         }
         return 0;
 }

@@ -27,6 +27,10 @@ struct span_cache_counters {
 };
 struct span_cache_counters span_cache_count(struct span_cache *c);
 
+/** The end is near: no read-ahead is begun any more, and jobs that wait for a thread of the pool give up. Before pool_free(),
+ *  which would otherwise fetch all that they are about. */
+void span_cache_stop(struct span_cache *c);
+
 /** Forgets every span that nobody is using. */
 void span_cache_drop(struct span_cache *c);
 
@@ -53,6 +57,7 @@ int layer_read(struct layer *l, void *data, size_t len, uint64_t uoff, struct er
 ssize_t layer_read_file(
         struct layer *l, const struct index_entry *e, void *data, size_t len, uint64_t off, struct error *err);
 
-/** Brings all of the blob into the store, unless it is local. */
-int layer_fill(struct layer *l, struct error *err);
+/** Brings all of the blob into the store, unless it is local; done, unless NULL, grows by its bytes, layer_fill_bytes() in all. */
+int layer_fill(struct layer *l, _Atomic uint64_t *done, struct error *err);
+uint64_t layer_fill_bytes(const struct layer *l);
 bool layer_complete(struct layer *l);

@@ -1,13 +1,14 @@
 /*
  * How: a fixed array of hash chains and a list from the most to the least recently used, under one mutex; a lookup costs a
  * tenth of a microsecond, an inflation a thousand times that, so one lock is enough. Waiting is on one condition for all:
- * wake-ups are rare.
+ * wake-ups are rare. What counts against the bound is the room of the buffers (spare.h), not what is in them.
  */
 #include "layer/span_cache.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 enum { CHAINS = 4096 };
 
@@ -30,6 +31,8 @@ struct span_cache {
         pthread_mutex_t lock;
         pthread_cond_t changed;
         struct pool *readahead;
+        atomic_bool stopped;
+        struct spare *spare; /* locks itself */
         uint64_t max_bytes;
         struct span_entry *chains[CHAINS]; /* under lock, like all below */
         struct span_entry *newest, *oldest;
@@ -42,6 +45,11 @@ struct span_cache *span_cache_new(uint64_t max_bytes, struct pool *readahead)
         struct span_cache *c = calloc(1, sizeof *c);
         if (!c)
                 return NULL;
+        c->spare = spare_new();
+        if (!c->spare) {
+                free(c);
+                return NULL;
+        }
         pthread_mutex_init(&c->lock, NULL);
         pthread_cond_init(&c->changed, NULL);
         c->max_bytes = max_bytes;
@@ -49,9 +57,9 @@ struct span_cache *span_cache_new(uint64_t max_bytes, struct pool *readahead)
         return c;
 }
 
-static void entry_free(struct span_entry *e)
+static void entry_free(struct span_cache *c, struct span_entry *e)
 {
-        free(e->data);
+        spare_give(c->spare, e->data, e->len);
         free(e);
 }
 
@@ -91,22 +99,23 @@ static void table_remove(struct span_cache *c, struct span_entry *e)
                 link = &(*link)->chain;
         *link = e->chain;
         list_remove(c, e);
-        c->bytes -= e->len;
+        c->bytes -= spare_room(e->len);
 }
 
 /* drops unused spans, oldest first, until len more fit; false when those in use leave no room */
 static bool make_room(struct span_cache *c, size_t len)
 {
         struct span_entry *e = c->oldest;
-        while (e && c->bytes + len > c->max_bytes) {
+        size_t room = spare_room(len);
+        while (e && c->bytes + room > c->max_bytes) {
                 struct span_entry *newer = e->newer;
                 if (e->state == STATE_READY && !e->pins) {
                         table_remove(c, e);
-                        entry_free(e);
+                        entry_free(c, e);
                 }
                 e = newer;
         }
-        return c->bytes + len <= c->max_bytes || !c->bytes;
+        return c->bytes + room <= c->max_bytes || !c->bytes;
 }
 
 static struct span_entry *insert(struct span_cache *c, const void *owner, uint32_t span, size_t len)
@@ -119,7 +128,7 @@ static struct span_entry *insert(struct span_cache *c, const void *owner, uint32
         e->chain = *chain;
         *chain = e;
         list_add_newest(c, e);
-        c->bytes += len;
+        c->bytes += spare_room(len);
         return e;
 }
 
@@ -130,7 +139,7 @@ static void unpin(struct span_cache *c, struct span_entry *e)
         if (--e->pins)
                 return;
         if (e->state == STATE_FAILED)
-                entry_free(e);
+                entry_free(c, e);
         else
                 pthread_cond_broadcast(&c->changed); /* there may be room now */
 }
@@ -191,10 +200,10 @@ bool span_cache_claim(struct span_cache *c, const void *owner, uint32_t span, si
         return e != NULL;
 }
 
-uint8_t *span_bytes(struct span_entry *e)
+uint8_t *span_bytes(struct span_cache *c, struct span_entry *e)
 {
         if (!e->data)
-                e->data = malloc(e->len ? e->len : 1);
+                e->data = spare_take(c->spare, e->len);
         return e->data;
 }
 
@@ -245,7 +254,7 @@ static void forget(struct span_cache *c, const void *owner)
                         continue;
                 assert(!e->pins);
                 table_remove(c, e);
-                entry_free(e);
+                entry_free(c, e);
         }
         pthread_mutex_unlock(&c->lock);
 }
@@ -260,6 +269,7 @@ void span_cache_free(struct span_cache *c)
         if (!c)
                 return;
         forget(c, NULL);
+        spare_free(c->spare);
         pthread_cond_destroy(&c->changed);
         pthread_mutex_destroy(&c->lock);
         free(c);
@@ -272,15 +282,31 @@ void span_cache_drop(struct span_cache *c)
                 newer = e->newer;
                 if (e->state == STATE_READY && !e->pins) {
                         table_remove(c, e);
-                        entry_free(e);
+                        entry_free(c, e);
                 }
         }
         pthread_mutex_unlock(&c->lock);
+        spare_trim(c->spare);
+}
+
+struct spare *span_cache_spare(struct span_cache *c)
+{
+        return c->spare;
 }
 
 bool span_cache_readahead(struct span_cache *c, pool_job_fn *fn, void *arg)
 {
-        return c->readahead && pool_try(c->readahead, fn, arg);
+        return c->readahead && !span_cache_stopped(c) && pool_try(c->readahead, fn, arg);
+}
+
+void span_cache_stop(struct span_cache *c)
+{
+        atomic_store(&c->stopped, true);
+}
+
+bool span_cache_stopped(const struct span_cache *c)
+{
+        return atomic_load(&c->stopped);
 }
 
 struct span_cache_counters span_cache_count(struct span_cache *c)

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/pool.h"
 #include "layer/layer.h"
+#include "layer/spare.h"
 
 struct span_entry;
 
@@ -32,7 +33,7 @@ bool span_cache_claim(
         struct span_cache *c, const void *owner, uint32_t span, size_t len, struct span_entry **ret_entry);
 
 /** Room for the span's bytes: the claimer fills it. NULL when out of memory. */
-uint8_t *span_bytes(struct span_entry *e);
+uint8_t *span_bytes(struct span_cache *c, struct span_entry *e);
 
 /** Loaded: the entry is pinned for the claimer. */
 void span_cache_ready(struct span_cache *c, struct span_entry *e);
@@ -45,6 +46,12 @@ bool span_cache_has(struct span_cache *c, const void *owner, uint32_t span);
 
 /** The owner goes away: forgets its spans. Nobody may be using them. */
 void span_cache_forget(struct span_cache *c, const void *owner);
+
+/** The buffers that the cache uses again, for others to borrow from. */
+struct spare *span_cache_spare(struct span_cache *c);
+
+/** Was span_cache_stop() called? */
+bool span_cache_stopped(const struct span_cache *c);
 
 /** Runs a read-ahead job, if the cache has a pool and it has room. */
 bool span_cache_readahead(struct span_cache *c, pool_job_fn *fn, void *arg);
