@@ -193,6 +193,8 @@ static int take_piece(struct scan *s, const uint8_t *data, size_t len)
 static int take_data(void *ctx, const uint8_t *data, size_t len)
 {
         struct scan *s = ctx;
+        if (s->uoff + len > SCAN_FREE && (s->uoff + len) / SCAN_RATIO_MAX > blob_size(s->rq->blob))
+                return error_set(&s->error, -EFBIG, "expands to more than %d times its size", SCAN_RATIO_MAX);
         digest_ctx_update(s->diff_hash, data, len);
         int r = tar_push(s->tar, data, len, &s->error);
         if (r < 0 && s->entry_error.code)

@@ -1,6 +1,7 @@
 """Servers of the tests' own, in threads of the test: fronts before a registry that see and change what passes, token servers,
 proxies; and nginx. Certificates made by openssl."""
 import contextlib
+import copy
 import http.client
 import http.server
 import ipaddress
@@ -30,6 +31,13 @@ class Request:
 
     def __repr__(self):
         return f"{self.method} {self.target} {self.auth.split(' ')[0]} {self.range or ''} -> {self.status}"
+
+
+def with_auth(request, auth):
+    """The same request with another Authorization."""
+    request = copy.copy(request)
+    request.auth = auth
+    return request
 
 
 class Server:
