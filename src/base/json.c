@@ -27,18 +27,28 @@ static int check_depth(const char *data, size_t len, struct error *err)
         return 0;
 }
 
-int json_parse(const void *data, size_t len, json_t **ret_json, struct error *err)
+static int parse(const void *data, size_t len, size_t flags, json_t **ret_json, struct error *err)
 {
         int r = check_depth(data, len, err);
         if (r < 0)
                 return r;
         json_error_t e;
-        json_t *json = json_loadb(data, len, JSON_REJECT_DUPLICATES, &e);
+        json_t *json = json_loadb(data, len, flags, &e);
         if (!json)
                 return error_set(err, json_error_code(&e) == json_error_out_of_memory ? -ENOMEM : -EBADMSG,
                         "JSON, line %d: %s", e.line, e.text);
         *ret_json = json;
         return 0;
+}
+
+int json_parse(const void *data, size_t len, json_t **ret_json, struct error *err)
+{
+        return parse(data, len, JSON_REJECT_DUPLICATES, ret_json, err);
+}
+
+int json_parse_config(const void *data, size_t len, json_t **ret_json, struct error *err)
+{
+        return parse(data, len, 0, ret_json, err);
 }
 
 void json_free(json_t *json)

@@ -18,6 +18,9 @@ enum { JSON_MAX_DEPTH = 64 };
 
 /** Parses len bytes. -EBADMSG: not JSON, a duplicate key, nested deeper than JSON_MAX_DEPTH. Free with json_free(). */
 int json_parse(const void *data, size_t len, json_t **ret_json, struct error *err);
+
+/** The same for other programs' configuration: of members with the same key the last one counts, as it does for them. */
+int json_parse_config(const void *data, size_t len, json_t **ret_json, struct error *err);
 void json_free(json_t *json);
 DEFINE_CLEANUP(json_t, json_free);
 

@@ -18,6 +18,7 @@ void blob_init(struct blob *b, const struct blob_ops *ops, uint64_t size)
 {
         b->ops = ops;
         b->size = size;
+        b->local = false;
         atomic_init(&b->refs, 1);
         atomic_init(&b->sequential, false);
 }
@@ -91,6 +92,8 @@ int blob_stream(struct blob *b, uint64_t off, blob_sink_fn *sink, void *ctx, str
         if (off > b->size)
                 return error_set(err, -EBADMSG, "a stream from %llu is wanted, but there are only %llu bytes in all",
                         (unsigned long long)off, (unsigned long long)b->size);
+        if (off == b->size)
+                return 0; /* nothing to ask anybody for */
         struct counted counted = {sink, ctx, b->size - off};
         int r = (b->ops->stream ? b->ops->stream : stream_by_read)(b, off, counted_sink, &counted, err);
         if (r < 0)
@@ -186,6 +189,7 @@ int blob_new_fd(int fd, struct blob **ret_blob, struct error *err)
         if (!f)
                 return error_nomem(err);
         blob_init(&f->blob, &fd_ops, (uint64_t)st.st_size);
+        f->blob.local = true;
         f->fd = take_fd(&owned);
         *ret_blob = &f->blob;
         return 0;
@@ -276,6 +280,7 @@ int blob_new_window(struct blob *base, uint64_t off, uint64_t len, struct blob *
         if (!w)
                 return error_nomem(err);
         blob_init(&w->blob, &window_ops, len);
+        w->blob.local = base->local;
         w->base = blob_ref(base);
         w->off = off;
         window_follow(w);

@@ -37,6 +37,7 @@ struct blob {
         atomic_uint refs;
         atomic_bool sequential; /* reads at an offset are expensive or impossible, blob_stream() is the way in: a server
                                    without ranges, a zstd stream. It may become true during the blob's life. */
+        bool local;             /* its bytes are at hand: nobody keeps a copy of them. Set when it is made */
 };
 
 /** For implementations: refs becomes 1. */

@@ -176,7 +176,7 @@ int cached_open(struct blob *slow, struct store *store, const struct digest *d, 
         c->table = *table;
         pthread_mutex_init(&c->lock, NULL);
         pthread_cond_init(&c->progress, NULL);
-        int r = store_blob_open(store, d, size, table->count, false, &c->kept, err);
+        int r = slow && slow->local ? 0 : store_blob_open(store, d, size, table->count, false, &c->kept, err);
         if (r < 0) {
                 cached_close(c);
                 return r;
@@ -628,6 +628,7 @@ int cached_read(struct cached *c, uint64_t first, uint64_t count, void *data, st
 
 struct fill {
         struct cached *c;
+        _Atomic uint64_t *done; /* bytes, for who watches */
         pthread_mutex_t lock;
         uint64_t next;    /* under lock: the first chunk that nobody took yet */
         int code;         /* under lock: the first failure */
@@ -662,8 +663,9 @@ static int not_kept(struct cached *c, struct error *err)
 
 /* What is there is hashed as well: afterwards the source may be gone for ever. What came and was not kept ends it, rather
  * than all being fetched in vain. */
-static int fill_piece(struct cached *c, uint64_t first, uint64_t count, uint64_t max, struct error *err)
+static int fill_piece(struct fill *f, uint64_t first, uint64_t count, uint64_t max, struct error *err)
 {
+        struct cached *c = f->c;
         struct wanted w = {.first = first, .count = count};
         uint64_t len;
         int r = get_range(c, first, count, &w.off, &len, err);
@@ -678,6 +680,9 @@ static int fill_piece(struct cached *c, uint64_t first, uint64_t count, uint64_t
                 r = get_one(c, &w, i, scratch, err);
                 if (r == 0 && (!c->kept || !store_blob_has(c->kept, i)))
                         r = not_kept(c, err);
+                struct chunk chunk;
+                if (r == 0 && f->done && get_chunk(c, i, &chunk, NULL) == 0)
+                        atomic_fetch_add(f->done, chunk.len);
         }
         return r;
 }
@@ -691,7 +696,7 @@ static void *fill_work(void *arg)
         while (!f->code && f->next < f->c->table.count && r == 0) {
                 uint64_t first, max, count = fill_take(f, &first, &max, &err);
                 pthread_mutex_unlock(&f->lock);
-                r = count ? fill_piece(f->c, first, count, max, &err) : err.code;
+                r = count ? fill_piece(f, first, count, max, &err) : err.code;
                 pthread_mutex_lock(&f->lock);
         }
         if (r < 0 && !f->code) {
@@ -702,9 +707,11 @@ static void *fill_work(void *arg)
         return NULL;
 }
 
-int cached_fill(struct cached *c, struct error *err)
+int cached_fill(struct cached *c, _Atomic uint64_t *done, struct error *err)
 {
-        struct fill f = {.c = c};
+        struct fill f = {.c = c, .done = done};
+        if (c->slow && c->slow->local)
+                return 0;
         if (!c->kept)
                 return not_kept(c, err);
         pthread_t helper[FILL_THREADS - 1];

@@ -56,8 +56,9 @@ DEFINE_CLEANUP(struct cached, cached_close);
 int cached_read(struct cached *c, uint64_t first, uint64_t count, void *data, struct error *err);
 
 /** Fetches every chunk that is not present (in runs) and hashes those that are, so that the store holds all: `imagefs pull`.
- *  Without a slow blob it only checks (-ENOENT: something is missing or wrong). -ENOSPC: the store does not keep it. */
-int cached_fill(struct cached *c, struct error *err);
+ *  Of a local blob nothing is kept, nor needs to be. done, unless NULL, grows by the bytes of each. Without a slow blob it
+ *  only checks (-ENOENT: something is missing or wrong). -ENOSPC: the store does not keep it. */
+int cached_fill(struct cached *c, _Atomic uint64_t *done, struct error *err);
 
 /** Are all chunks present in the store, as far as its map says? */
 bool cached_complete(struct cached *c);

@@ -42,6 +42,7 @@ struct cli {
         bool verbose, quiet, json, foreground, lazy, help, version;
         bool rm_data, rm_index, rm_all; /* cache rm */
         char *mount_options;            /* all -o, comma-joined; owned */
+        char *creds;                    /* of --creds; owned, secret */
         unsigned topics;                /* of --debug */
 };
 
@@ -61,6 +62,8 @@ int cli_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 int options_read(struct cli *cli, int argc, char **argv, int *ret_words);
 /** Reads IMAGEFS_HTTP_TIMES. 0 or EXIT_USAGE. */
 int options_environment(struct cli *cli);
+/** Forgets what --creds said. */
+void cli_wipe_creds(struct cli *cli);
 /** Is every option that was given one for this command? 0 or EXIT_USAGE. */
 int options_check(enum command_bit command, const char *name);
 /** Prints the options of a command, for --help. */

@@ -3,6 +3,7 @@
 
 #include "base/digest.h"
 #include "cli/cli.h"
+#include "cli/progress.h"
 #include "mount/daemon.h"
 
 static int pull_one(struct cli *cli, const char *reference)
@@ -10,8 +11,11 @@ static int pull_one(struct cli *cli, const char *reference)
         struct error err;
         cleanup(image_closep) struct image *image = NULL;
         int r = cli_open_image(cli, reference, &image, &err);
-        if (r == 0)
-                r = image_fill(image, &err);
+        if (r == 0) {
+                struct progress *line = cli->quiet ? NULL : progress_start(&cli->progress);
+                r = image_fill(image, &cli->progress, &err);
+                progress_stop(line);
+        }
         if (r < 0)
                 return cli_fail(&err);
         char digest[DIGEST_MAX_TEXT];

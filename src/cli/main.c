@@ -208,6 +208,7 @@ int main(int argc, char **argv)
                 code = run(&cli, argc - words, argv + words);
         }
         free(cli.mount_options);
+        cli_wipe_creds(&cli);
         if (fflush(stdout) != 0 && code == EXIT_DONE) {
                 perror("imagefs: standard output");
                 code = EXIT_OTHER;

@@ -99,7 +99,27 @@ static int add_mount_options(struct cli *cli, const char *list)
         return 0;
 }
 
-static int apply(struct cli *cli, int id, const char *arg)
+void cli_wipe_creds(struct cli *cli)
+{
+        if (cli->creds)
+                explicit_bzero(cli->creds, strlen(cli->creds));
+        free(cli->creds);
+        cli->image.registry.creds = cli->creds = NULL;
+}
+
+/* argv is what ps shows to everybody, as long as the daemon lives: the secret does not stay in it. */
+static int hide_creds(struct cli *cli, char *arg)
+{
+        char *copy = strdup(arg);
+        if (!copy)
+                return EXIT_OTHER;
+        explicit_bzero(arg, strlen(arg));
+        cli_wipe_creds(cli);
+        cli->image.registry.creds = cli->creds = copy;
+        return 0;
+}
+
+static int apply(struct cli *cli, int id, char *arg)
 {
         switch (id) {
         case OPT_HELP: cli->help = true; break;
@@ -118,7 +138,7 @@ static int apply(struct cli *cli, int id, const char *arg)
         case OPT_MEMORY: return parse_size(arg, "memory", &cli->image.memory);
         case OPT_OFFLINE: cli->image.offline = true; break;
         case OPT_AUTHFILE: cli->image.registry.authfile = arg; break;
-        case OPT_CREDS: cli->image.registry.creds = arg; break;
+        case OPT_CREDS: return hide_creds(cli, arg);
         case OPT_TLS_VERIFY:
                 if (arg && strcmp(arg, "true") != 0 && strcmp(arg, "false") != 0)
                         return cli_usage("--tls-verify=%s: true or false is meant", arg);

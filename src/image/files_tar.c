@@ -189,6 +189,7 @@ static int open_packed(struct packed *p, const struct member *m, struct blob **r
         if (!pb)
                 return error_nomem(err);
         blob_init(&pb->blob, &ops, m->size);
+        pb->blob.local = true;
         atomic_fetch_add(&p->refs, 1);
         pb->packed = p;
         pb->uoff = m->uoff;

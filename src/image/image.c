@@ -21,6 +21,7 @@
 #include "source/http.h"
 #include "source/layout.h"
 #include "source/reference.h"
+#include "source/registries.h"
 
 enum { AHEAD_THREADS_MAX = 4, AHEAD_QUEUE = 64, SCANS_MAX = 8, NAME_TEXT_MAX = 4096 };
 
@@ -420,6 +421,57 @@ static int open_store(struct image *im, const struct image_options *options, str
         return store_open(&so, &im->store, err);
 }
 
+/* The image's source and manifest, by the name that it has now. */
+static int open_named(struct image *im, const struct image_options *options, struct error *err)
+{
+        free(im->name);
+        im->name = reference_text(&im->reference);
+        if (!im->name)
+                return error_nomem(err);
+        int r = open_source(im, options, err);
+        if (r == 0)
+                r = load_manifest(im, options, err);
+        return r < 0 ? error_wrap(err, r, "%s", im->name) : 0;
+}
+
+/* A short name that is searched for in several registries: the first that has it. */
+static int search(
+        struct image *im, const struct image_options *options, struct reference *names, size_t count, struct error *err)
+{
+        cleanup(buf_done) struct buf said;
+        buf_init(&said, sizeof err->msg);
+        int code = 0;
+        for (size_t i = 0; i < count; i++) {
+                struct error e = {0};
+                source_close(take(im->source));
+                im->registry = NULL;
+                reference_done(&im->reference);
+                im->reference = names[i];
+                names[i] = (struct reference){0};
+                int r = open_named(im, options, &e);
+                if (r == 0 || r == -ECANCELED || r == -ENOMEM)
+                        return r < 0 ? error_set(err, r, "%s", e.msg) : 0;
+                buf_addf(&said, "%s%s", i ? "; " : "", e.msg);
+                code = code == 0 || r != -ENOENT ? r : code;
+        }
+        return error_set(err, code, "%s%s", buf_str(&said),
+                count > 1 ? " (these are the unqualified-search-registries of registries.conf)" : "");
+}
+
+static int find_image(struct image *im, const struct image_options *options, struct error *err)
+{
+        struct reference *names = NULL;
+        size_t count = 0;
+        if (im->reference.transport != REFERENCE_REGISTRY || !im->reference.short_name)
+                return open_named(im, options, err);
+        int r = registry_names(&im->reference, &options->registry, &names, &count, err);
+        if (r < 0)
+                return r;
+        r = search(im, options, names, count, err);
+        names_free(names, count);
+        return r;
+}
+
 int image_open(const char *reference, const struct image_options *options, struct image **ret_image, struct error *err)
 {
         cleanup(image_closep) struct image *im = calloc(1, sizeof *im);
@@ -428,17 +480,12 @@ int image_open(const char *reference, const struct image_options *options, struc
         int r = reference_parse(reference, &im->reference, err);
         if (r < 0)
                 return r;
-        im->name = reference_text(&im->reference);
-        if (!im->name)
-                return error_nomem(err);
         r = open_store(im, options, err);
+        if (r == 0)
+                r = find_image(im, options, err);
         if (r < 0)
                 return r;
-        r = open_source(im, options, err);
-        if (r == 0)
-                r = load_manifest(im, options, err);
-        if (r == 0)
-                r = open_tree(im, options, err);
+        r = open_tree(im, options, err);
         if (r < 0)
                 return error_wrap(err, r, "%s", im->name);
         say_tree_notes(im);
@@ -486,12 +533,28 @@ const char *image_name(const struct image *im)
         return im->name;
 }
 
-int image_fill(struct image *im, struct error *err)
+int image_fill(struct image *im, struct image_progress *progress, struct error *err)
 {
+        uint64_t total = 0;
+        unsigned layers = 0;
         for (size_t i = 0; i < im->manifest.layer_count; i++) {
-                int r = layer_fill(im->layers[i], err);
+                total += first_twin(im, i) == i ? layer_fill_bytes(im->layers[i]) : 0;
+                layers += first_twin(im, i) == i;
+        }
+        if (progress) {
+                atomic_store(&progress->done, 0);
+                atomic_store(&progress->total, total);
+                atomic_store(&progress->layers_done, 0);
+                atomic_store(&progress->layers, layers);
+        }
+        for (size_t i = 0; i < im->manifest.layer_count; i++) {
+                if (first_twin(im, i) < i)
+                        continue;
+                int r = layer_fill(im->layers[i], progress ? &progress->done : NULL, err);
                 if (r < 0)
                         return error_wrap(err, r, "%s: layer %zu", im->name, i + 1);
+                if (progress)
+                        atomic_fetch_add(&progress->layers_done, 1);
         }
         return 0;
 }

@@ -29,7 +29,7 @@ struct image_options {
 
 /** Read by another thread while image_open() works; also the way to stop it, and what waits for the network afterwards. */
 struct image_progress {
-        _Atomic uint64_t done, total;         /* compressed bytes of the layers that are scanned */
+        _Atomic uint64_t done, total;         /* compressed bytes of the layers that are scanned or fetched */
         _Atomic unsigned layers_done, layers; /* of these */
         atomic_bool cancel;
 };
@@ -46,8 +46,8 @@ const struct manifest *image_manifest(const struct image *im);
 /** The full reference, as it was normalized. */
 const char *image_name(const struct image *im);
 
-/** Fetches what is missing, so that the store holds the whole image: `imagefs pull`. */
-int image_fill(struct image *im, struct error *err);
+/** Fetches what is missing, so that the store holds the whole image: `imagefs pull`. progress may be NULL. */
+int image_fill(struct image *im, struct image_progress *progress, struct error *err);
 
 /** The numbers of `imagefs stat`, as JSON (json_free() it); NULL when out of memory. */
 json_t *image_stat(const struct image *im);

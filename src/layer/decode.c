@@ -205,6 +205,11 @@ void decoder_free(struct decoder *d)
         free(d);
 }
 
+bool decode_may_lack_points(enum compression c)
+{
+        return c == COMPRESSION_ZSTD || (c == COMPRESSION_GZIP && !INFLATE_STOPS_INSIDE);
+}
+
 bool decoder_seekable(const struct decoder *d)
 {
         return !d->unseekable;
@@ -417,6 +422,8 @@ static int progress(struct decoder *d)
                 r = collected(d);
         if (r == 0 && d->best->is && !d->now->is && due(d, d->coff, AT_CHOICE))
                 r = choose(d);
+        if (!d->now->is && !d->best->is)
+                judge_span(d, d->coff, d->uoff); /* the next point can only be behind this */
         return r;
 }
 
@@ -623,6 +630,7 @@ static int push_zstd(struct decoder *d, const uint8_t *in, const uint8_t *end, s
                         r = zstd_run(d, &zin, err);
                         in += zin.pos;
                         d->coff += (uint64_t)(in - from);
+                        judge_span(d, d->coff, d->uoff); /* the next point can only be behind this */
                 } else if (d->zstd_state == FRAME_SKIP && d->skip_left > 0) {
                         r = point_blind(d, DECODE_FRAME);
                         uint64_t len = MIN(d->skip_left, (uint64_t)(end - in));

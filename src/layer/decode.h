@@ -71,6 +71,10 @@ struct decode_sink {
         int (*point)(void *ctx, uint64_t uoff, const struct decode_point *point);
 };
 
+/** Can a stream of this compression turn out to have no way in (see decoder_seekable())? A constant of the program: zstd, and
+ *  gzip when zlib inflates. */
+bool decode_may_lack_points(enum compression c);
+
 struct decoder;
 
 /** NULL when out of memory. */

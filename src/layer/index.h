@@ -124,6 +124,9 @@ int index_builder_span(struct index_builder *b, uint64_t uoff, const struct deco
 int index_builder_chunk(
         struct index_builder *b, uint64_t off, uint64_t len, const uint8_t sha256[SHA256_BYTES], struct error *err);
 
+/** Forgets all spans: others will be told, from uoff 0 on. */
+void index_builder_drop_spans(struct index_builder *b);
+
 /** Lays out the file: malloc'ed bytes in *ret_data. info's counts and index_bytes are filled in here. The same layer gives
  *  the same bytes always. */
 int index_builder_finish(

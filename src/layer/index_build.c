@@ -289,6 +289,15 @@ int index_builder_chunk(
         return 0;
 }
 
+void index_builder_drop_spans(struct index_builder *b)
+{
+        buf_clear(&b->section[SECTION_SPANS]);
+        buf_clear(&b->section[SECTION_WINDOWS]);
+        b->spans = 0;
+        b->last_uoff = 0;
+        b->chunk_due = false;
+}
+
 /* ---- the file ---- */
 
 static void put_header(uint8_t *h, const struct index_info *info, uint64_t file_len)

@@ -91,8 +91,10 @@ extern const struct inflate_engine inflate_own, inflate_zlib;
 /** The one that this build reads layers with. */
 #ifdef IMAGEFS_ZLIB_INFLATE
 #define INFLATE_ENGINE (&inflate_zlib)
+enum { INFLATE_STOPS_INSIDE = false }; /* of a block, when that is too long */
 #else
 #define INFLATE_ENGINE (&inflate_own)
+enum { INFLATE_STOPS_INSIDE = true };
 #endif
 
 /** What every engine's state begins with. */

@@ -2,7 +2,7 @@
  * How: a read is cut at span borders. A span that is not in the cache is claimed together with those behind it that the read
  * wants too, so that their compressed bytes come as one range; each is inflated as soon as the bytes are there.
  *
- * Two spans used in sequence mean that somebody reads along: the spans ahead are then loaded by the pool, half a horizon at
+ * Two spans used in sequence, by two reads, mean that somebody reads along: the spans ahead are then loaded by the pool, half a horizon at
  * a time, so that one job is under way while the reader works through what the last one brought. There is no state about
  * readers: "the span before this one is in the cache" is the whole test, and it holds for any number of them. Who is
  * read ahead for stays within the file, unless the span before the file is in the cache, too: then somebody goes through
@@ -281,7 +281,8 @@ static int read_stretch(
                 size_t n = (size_t)(MIN(end, s.uoff + s.ulen) - uoff);
                 memcpy(out, span_bytes(l->cache, e) + (uoff - s.uoff), n);
                 span_cache_unpin(l->cache, e);
-                read_ahead(l, i, file);
+                if (out == data) /* a single read over a border is no sequence */
+                        read_ahead(l, i, file);
                 out += n;
                 uoff += n;
         }
@@ -340,9 +341,15 @@ ssize_t layer_read_file(
         return r < 0 ? r : (ssize_t)len;
 }
 
-int layer_fill(struct layer *l, struct error *err)
+int layer_fill(struct layer *l, _Atomic uint64_t *done, struct error *err)
 {
-        return cached_fill(l->cached, err);
+        return cached_fill(l->cached, done, err);
+}
+
+uint64_t layer_fill_bytes(const struct layer *l)
+{
+        const struct index_info *info = index_info(l->index);
+        return info->unpacked ? info->tar_size : info->blob_size;
 }
 
 bool layer_complete(struct layer *l)

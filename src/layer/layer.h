@@ -53,6 +53,7 @@ int layer_read(struct layer *l, void *data, size_t len, uint64_t uoff, struct er
 ssize_t layer_read_file(
         struct layer *l, const struct index_entry *e, void *data, size_t len, uint64_t off, struct error *err);
 
-/** Brings all of the blob into the store. */
-int layer_fill(struct layer *l, struct error *err);
+/** Brings all of the blob into the store, unless it is local; done, unless NULL, grows by its bytes, layer_fill_bytes() in all. */
+int layer_fill(struct layer *l, _Atomic uint64_t *done, struct error *err);
+uint64_t layer_fill_bytes(const struct layer *l);
 bool layer_complete(struct layer *l);

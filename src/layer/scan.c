@@ -12,8 +12,9 @@
  * When the second thread fails (not gzip, not a tar), the first goes on to the end of the blob, to be able to say whether the
  * bytes were wrong (their digest) or the image is.
  *
- * zstd: the frames are the spans, unless one is too large; then the layer is read through an unpacked copy, and the spans are
- * pieces of the tar stream. Which of the two is known only at the end, so both lists are kept until then: 40 bytes a span.
+ * A stream may turn out to have no way in (one large zstd frame; one endless block, when zlib inflates). Then the layer is
+ * read through an unpacked copy, and the spans are pieces of the tar stream. Where that can happen, the pieces are hashed from
+ * the beginning, and take the place of the decoder's points in the end.
  */
 #include "layer/scan.h"
 
@@ -34,9 +35,10 @@ enum {
 
 /* ---- the scan ---- */
 
-/* a stretch that became a chunk, for zstd's two lists */
+/* a stretch of the tar stream */
 struct piece {
-        uint64_t uoff, off, len;
+        uint64_t uoff;
+        uint32_t len;
         uint8_t sha256[SHA256_BYTES];
 };
 
@@ -47,6 +49,8 @@ struct scan {
         struct digest_ctx *blob_hash;  /* caller's thread */
         struct store_partial *partial; /* caller's thread; may be NULL */
         struct digest_ctx *diff_hash;  /* the third thread's, until it is joined */
+        bool partial_bad;              /* caller's thread: what an earlier try left cannot be read back */
+        struct error take_error;       /* caller's thread: why the bytes were not taken in */
 
         /* the second thread's, until it is joined */
         enum compression compression;
@@ -57,59 +61,61 @@ struct scan {
         struct buf pending; /* compressed bytes from pending_off on */
         uint64_t pending_off;
         bool point_seen;
-        uint64_t chunk_off;        /* where the last point's chunk begins */
-        struct buf frames, pieces; /* zstd: struct piece each */
-        struct buf piece;          /* zstd: bytes of the tar stream since the last piece */
+        uint64_t chunk_off; /* where the last point's chunk begins */
+        struct buf pieces;  /* struct piece each, if the compression may turn out to have no way in */
+        struct buf piece;   /* bytes of the tar stream since the last piece */
         int code;
         struct error error;
+        struct error entry_error; /* why an entry was not taken: in better words than the tar reader's */
 };
 
 static int take_entry(void *ctx, const struct tar_entry *e)
 {
         struct scan *s = ctx;
-        return index_builder_entry(s->builder, e, &s->error);
+        return index_builder_entry(s->builder, e, &s->entry_error);
 }
 
-static int add_piece(struct scan *s, struct buf *list, uint64_t uoff, uint64_t off, const void *data, size_t len)
+/* what was collected becomes a piece */
+static int end_piece(struct scan *s)
 {
-        struct piece p = {.uoff = uoff, .off = off, .len = len};
-        if (sha256_memory(data, len, p.sha256) < 0)
+        struct piece p = {.uoff = s->uoff - s->piece.len, .len = (uint32_t)s->piece.len};
+        if (sha256_memory(buf_str(&s->piece), s->piece.len, p.sha256) < 0)
                 return error_nomem(&s->error);
-        buf_add(list, &p, sizeof p);
-        return buf_error(list) ? error_set(&s->error, buf_error(list), "too many pieces") : 0;
+        buf_clear(&s->piece);
+        buf_add(&s->pieces, &p, sizeof p);
+        return buf_error(&s->pieces) ? error_set(&s->error, buf_error(&s->pieces), "too many pieces") : 0;
 }
 
-/* zstd: hashes the tar stream in pieces of DECODE_SPAN */
+/* hashes the tar stream in pieces of DECODE_SPAN */
 static int take_piece(struct scan *s, const uint8_t *data, size_t len)
 {
-        while (len) {
+        int r = 0;
+        while (len && r == 0) {
                 size_t n = MIN(len, DECODE_SPAN - s->piece.len);
                 buf_add(&s->piece, data, n);
                 if (buf_error(&s->piece))
                         return error_nomem(&s->error);
                 data += n;
                 len -= n;
-                uint64_t start = s->uoff;
                 s->uoff += n;
-                if (s->piece.len < DECODE_SPAN)
-                        continue;
-                start = start + n - DECODE_SPAN;
-                int r = add_piece(s, &s->pieces, start, start, s->piece.data, s->piece.len);
-                if (r < 0)
-                        return r;
-                buf_clear(&s->piece);
+                if (s->piece.len == DECODE_SPAN)
+                        r = end_piece(s);
         }
-        return 0;
+        return r;
 }
 
 static int take_data(void *ctx, const uint8_t *data, size_t len)
 {
         struct scan *s = ctx;
+        if (s->uoff + len > SCAN_FREE && (s->uoff + len) / SCAN_RATIO_MAX > blob_size(s->rq->blob))
+                return error_set(&s->error, -EFBIG, "expands to more than %d times its size", SCAN_RATIO_MAX);
         ring_put(&s->tar_ring, data, len);
         int r = tar_push(s->tar, data, len, &s->error);
+        if (r < 0 && s->entry_error.code)
+                s->error = s->entry_error;
         if (r < 0)
                 return r;
-        if (s->compression == COMPRESSION_ZSTD)
+        if (decode_may_lack_points(s->compression))
                 return take_piece(s, data, len);
         s->uoff += len;
         return 0;
@@ -118,21 +124,16 @@ static int take_data(void *ctx, const uint8_t *data, size_t len)
 /* the last point's chunk reaches to `end`, all of which is in pending; drops the bytes that the next one does not need */
 static int close_chunk(struct scan *s, uint64_t end, uint64_t next_off)
 {
+        assert(s->chunk_off >= s->pending_off && end >= s->chunk_off && next_off <= s->pending_off + s->pending.len);
         size_t len = (size_t)(end - s->chunk_off);
         const uint8_t *bytes = (const uint8_t *)buf_str(&s->pending) + (s->chunk_off - s->pending_off);
-        int r;
-        if (s->compression == COMPRESSION_ZSTD) {
-                struct piece *p = (struct piece *)(s->frames.data + s->frames.len) - 1;
-                p->len = len;
-                r = sha256_memory(bytes, len, p->sha256) < 0 ? error_nomem(&s->error) : 0;
-        } else {
-                uint8_t hash[SHA256_BYTES];
-                r = sha256_memory(bytes, len, hash) < 0
-                            ? error_nomem(&s->error)
-                            : index_builder_chunk(s->builder, s->chunk_off, len, hash, &s->error);
-        }
+        uint8_t hash[SHA256_BYTES];
+        int r = sha256_memory(bytes, len, hash) < 0
+                        ? error_nomem(&s->error)
+                        : index_builder_chunk(s->builder, s->chunk_off, len, hash, &s->error);
         size_t drop = (size_t)(next_off - s->pending_off);
-        memmove(s->pending.data, s->pending.data + drop, s->pending.len - drop);
+        if (drop)
+                memmove(s->pending.data, s->pending.data + drop, s->pending.len - drop);
         s->pending.len -= drop;
         s->pending_off = next_off;
         return r;
@@ -141,16 +142,14 @@ static int close_chunk(struct scan *s, uint64_t end, uint64_t next_off)
 static int take_point(void *ctx, uint64_t uoff, const struct decode_point *point)
 {
         struct scan *s = ctx;
+        if (!decoder_seekable(s->decoder))
+                return 0; /* of no use any more; the bytes before it may be gone already */
         int r = s->point_seen ? close_chunk(s, point->coff + (point->bits != 0), point->coff) : 0;
         if (r < 0)
                 return r;
         s->point_seen = true;
         s->chunk_off = point->coff;
-        if (s->compression != COMPRESSION_ZSTD)
-                return index_builder_span(s->builder, uoff, point, &s->error);
-        struct piece p = {.uoff = uoff, .off = point->coff};
-        buf_add(&s->frames, &p, sizeof p);
-        return buf_error(&s->frames) ? error_set(&s->error, buf_error(&s->frames), "too many zstd frames") : 0;
+        return index_builder_span(s->builder, uoff, point, &s->error);
 }
 
 static int start_decoding(struct scan *s)
@@ -169,10 +168,7 @@ static int start_decoding(struct scan *s)
 static int decode_bytes(struct scan *s, const uint8_t *data, size_t len)
 {
         if (s->decoder && !decoder_seekable(s->decoder)) {
-                /* the frames are of no use any more, nor are their bytes */
-                s->pending_off += s->pending.len + len;
-                s->chunk_off = s->pending_off;
-                buf_clear(&s->pending);
+                buf_done(&s->pending); /* no chunk will be made of these */
                 return decoder_push(s->decoder, data, len, &s->error);
         }
         buf_add(&s->pending, data, len);
@@ -197,19 +193,19 @@ static int decode_bytes(struct scan *s, const uint8_t *data, size_t len)
         return decoder_push(s->decoder, copy, kept, &s->error);
 }
 
-/* zstd: the spans are known only now */
-static int add_spans(struct scan *s, const struct buf *list, bool unpacked)
+/* the pieces become the spans, in place of the points */
+static int use_pieces(struct scan *s)
 {
-        const struct piece *p = (const struct piece *)list->data;
-        for (size_t i = 0; i < list->len / sizeof *p; i++) {
-                struct decode_point point = {.kind = unpacked ? DECODE_COPY : DECODE_FRAME, .coff = p[i].off};
-                int r = index_builder_span(s->builder, p[i].uoff, &point, &s->error);
+        int r = s->piece.len ? end_piece(s) : 0;
+        index_builder_drop_spans(s->builder);
+        const struct piece *p = (const struct piece *)s->pieces.data;
+        for (size_t i = 0; r == 0 && i < s->pieces.len / sizeof *p; i++) {
+                struct decode_point point = {.kind = DECODE_COPY, .coff = p[i].uoff};
+                r = index_builder_span(s->builder, p[i].uoff, &point, &s->error);
                 if (r == 0)
-                        r = index_builder_chunk(s->builder, p[i].off, p[i].len, p[i].sha256, &s->error);
-                if (r < 0)
-                        return r;
+                        r = index_builder_chunk(s->builder, p[i].uoff, p[i].len, p[i].sha256, &s->error);
         }
-        return 0;
+        return r;
 }
 
 static int end_decoding(struct scan *s)
@@ -231,16 +227,12 @@ static int end_decoding(struct scan *s)
                 r = tar_finish(s->tar, &s->error);
         if (r < 0)
                 return r;
+        if (!decoder_seekable(s->decoder))
+                return use_pieces(s);
         if (!s->point_seen)
                 return error_set(&s->error, -EBADMSG, "the stream is empty");
         uint64_t end = s->pending_off + s->pending.len;
-        r = close_chunk(s, end, end);
-        if (r < 0 || s->compression != COMPRESSION_ZSTD)
-                return r;
-        if (decoder_seekable(s->decoder))
-                return add_spans(s, &s->frames, false);
-        r = add_piece(s, &s->pieces, s->uoff - s->piece.len, s->uoff - s->piece.len, buf_str(&s->piece), s->piece.len);
-        return r < 0 ? r : add_spans(s, &s->pieces, true);
+        return close_chunk(s, end, end);
 }
 
 static void *decode_thread(void *arg)
@@ -293,7 +285,7 @@ static int take_stream(void *ctx, const void *data, size_t len)
         if (cancelled(s->rq))
                 return -ECANCELED;
         if (s->partial) {
-                int r = store_partial_append(s->partial, data, len, NULL);
+                int r = store_partial_append(s->partial, data, len, &s->take_error);
                 if (r < 0)
                         return r;
         }
@@ -322,11 +314,17 @@ static int take_partial(struct scan *s, uint64_t len)
 static int take_all(struct scan *s, uint64_t left_over, struct error *err)
 {
         int r = left_over ? take_partial(s, left_over) : 0;
-        if (r < 0)
+        if (r == -ECANCELED)
+                return error_set(err, r, "interrupted");
+        if (r < 0) {
+                s->partial_bad = r != -ENOMEM;
                 return error_set(err, r, "the bytes of an interrupted download: %s", strerror(-r));
+        }
         r = blob_stream(s->rq->blob, s->taken, take_stream, s, err);
         if (r == -ECANCELED)
                 return error_set(err, r, "interrupted");
+        if (r < 0 && s->take_error.code)
+                return error_set(err, r, "%s", s->take_error.msg);
         if (r == 0 && s->taken != blob_size(s->rq->blob))
                 r = error_set(err, -EBADMSG, "%llu bytes came instead of %llu", (unsigned long long)s->taken,
                         (unsigned long long)blob_size(s->rq->blob));
@@ -350,19 +348,20 @@ static int run_threads(struct scan *s, uint64_t left_over, int *ret_take, struct
         pthread_t decode, hash;
         int r = start_thread(&hash, hash_thread, s, err);
         if (r < 0)
-                return r;
+                return *ret_take = r;
         r = start_thread(&decode, decode_thread, s, err);
         if (r == 0) {
                 *ret_take = take_all(s, left_over, err);
                 ring_end(&s->blob_ring);
                 pthread_join(decode, NULL);
         } else {
+                *ret_take = r;
                 ring_end(&s->tar_ring);
         }
         pthread_join(hash, NULL);
-        if (r < 0)
-                return r;
-        return *ret_take < 0 ? *ret_take : s->code < 0 ? (err ? *err = s->error : (struct error){0}, s->code) : 0;
+        if (*ret_take == 0 && s->code < 0 && err)
+                *err = s->error;
+        return *ret_take < 0 ? *ret_take : s->code;
 }
 
 static int check_digests(struct scan *s, struct index_info *info, struct error *err)
@@ -378,13 +377,12 @@ static int check_digests(struct scan *s, struct index_info *info, struct error *
 
 static int finish_index(struct scan *s, const struct digest *blob_digest, struct index **ret_index, struct error *err)
 {
-        bool unpacked = s->compression == COMPRESSION_ZSTD && !decoder_seekable(s->decoder);
         struct index_info info = {
                 .digest = *blob_digest,
                 .blob_size = s->taken,
                 .tar_size = s->uoff,
                 .compression = s->compression,
-                .unpacked = unpacked,
+                .unpacked = !decoder_seekable(s->decoder),
                 .notes = *tar_notes(s->tar),
         };
         int r = check_digests(s, &info, err);
@@ -401,9 +399,10 @@ static int finish_index(struct scan *s, const struct digest *blob_digest, struct
                 log_warning("the index of a layer cannot be kept: %s", put_error.msg);
         struct index *index = NULL;
         int fd = r < 0 ? r : store_open_index(s->rq->store, blob_digest, NULL);
-        if (fd >= 0) { /* mapped memory can be given back and is shared; the bytes are checked again, from the disk */
+        /* mapped memory can be given back and is shared; the bytes are checked again, from the disk */
+        if (fd >= 0 && index_open_fd(fd, blob_digest, &index, NULL) == 0) {
                 free(data);
-                r = index_open_fd(fd, blob_digest, &index, err);
+                r = 0;
         } else {
                 r = index_open_memory(data, len, blob_digest, &index, err);
         }
@@ -420,7 +419,6 @@ static void scan_done(struct scan *s)
         digest_ctx_free(s->diff_hash);
         digest_ctx_free(s->blob_hash);
         buf_done(&s->pending);
-        buf_done(&s->frames);
         buf_done(&s->pieces);
         buf_done(&s->piece);
         ring_done(&s->blob_ring);
@@ -431,7 +429,6 @@ static int scan_init(struct scan *s, const struct scan_request *rq, struct error
 {
         *s = (struct scan){.rq = rq};
         buf_init(&s->pending, CHUNK_MAX_LEN);
-        buf_init(&s->frames, (size_t)PIECES_MAX * sizeof(struct piece));
         buf_init(&s->pieces, (size_t)PIECES_MAX * sizeof(struct piece));
         buf_init(&s->piece, DECODE_SPAN);
         int r = ring_init(&s->blob_ring, err), r_tar = ring_init(&s->tar_ring, err);
@@ -455,10 +452,11 @@ static int scan_once(const struct scan_request *rq, struct index **ret_index, bo
         int took = 0;
         int r = scan_init(&s, rq, err);
         *ret_retry = false;
-        if (r == 0 && rq->digest.alg)
+        if (r == 0 && rq->digest.alg && !rq->blob->local)
                 r = store_partial_open(rq->store, &rq->digest, blob_size(rq->blob), &s.partial, &left_over, err);
         if (r == 0) {
                 r = run_threads(&s, left_over, &took, err);
+                *ret_retry = s.partial_bad;
                 struct digest got;
                 digest_ctx_final(s.blob_hash, &got);
                 if (took == 0 && rq->digest.alg && !digest_equal(&got, &rq->digest)) {
@@ -475,7 +473,7 @@ static int scan_once(const struct scan_request *rq, struct index **ret_index, bo
                 struct error publish_error;
                 if (store_partial_publish(s.partial, info->unpacked ? 1 : info->spans, &publish_error) < 0)
                         log_warning("a layer cannot be kept: %s", publish_error.msg);
-        } else if (s.partial && (took < 0 && took != -EBADMSG)) {
+        } else if (s.partial && took < 0 && took != -EBADMSG && !s.partial_bad) {
                 store_partial_keep(s.partial);
         } else if (s.partial) {
                 store_partial_discard(s.partial);

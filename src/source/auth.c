@@ -7,7 +7,10 @@
  *
  * Once Bearer it stays Bearer: Harbor answers a bearer of too little scope with a Basic challenge, which means nothing.
  * Our own scope is asked for first, because some servers read only one. Only pull is asked for, because some refuse a
- * puller everything who asks for more. */
+ * puller everything who asks for more.
+ *
+ * A mount outlives logins: passwords of cloud registries are good for hours. When credentials that were good are refused, files and
+ * helpers are asked again, and what they say now is tried if it is something else. */
 #include "source/auth.h"
 
 #include <ctype.h>
@@ -22,7 +25,13 @@
 
 enum mode { MODE_NONE, MODE_BASIC, MODE_BEARER };
 
-enum { EXPIRES_DEFAULT_S = 60, EXPIRES_MAX_S = 30 * 24 * 3600, SECRET_MAX = 256 << 10, RENEW_PAUSE_MS = 5000 };
+enum {
+        EXPIRES_DEFAULT_S = 60,
+        EXPIRES_MAX_S = 30 * 24 * 3600,
+        SECRET_MAX = 256 << 10,
+        RENEW_PAUSE_MS = 5000,
+        LOOK_PAUSE_MS = 3000, /* files and helpers are not asked again sooner */
+};
 
 struct auth {
         struct http *http;
@@ -39,6 +48,7 @@ struct auth {
         char *token;                 /* under lock */
         int64_t renew_ms;            /* under lock: when 90 % of the token's life are over */
         bool looked;                 /* credentials were looked for; these belong to the busy thread */
+        int64_t looked_ms;           /* when */
         struct credentials credentials;
         struct buf tried;
 };
@@ -431,6 +441,12 @@ static int refused(struct auth *a, const char *what, struct error *err)
         return error_set(err, -EACCES, "%s; %s", what, buf_str(&advice));
 }
 
+/* what servers say that do not know the POST form, or not this refresh token */
+static bool post_refused(int status)
+{
+        return status == 400 || status == 401 || status == 404 || status == 405;
+}
+
 static int fetch_token(struct auth *a, char **ret_token, int64_t *ret_expires_s, struct error *err)
 {
         struct token_body body;
@@ -441,6 +457,8 @@ static int fetch_token(struct auth *a, char **ret_token, int64_t *ret_expires_s,
         int r = who->identity_token ? token_post(a, &body, &answer, err) : token_get(a, named, &body, &answer, err);
         if (r == 0 && named && !who->identity_token && (answer.status == 404 || answer.status == 405))
                 r = token_post(a, &body, &answer, err);
+        if (r == 0 && named && who->identity_token && *who->password && post_refused(answer.status))
+                r = token_get(a, true, &body, &answer, err);
         char shown[200];
         url_show(a->challenge.realm, shown, sizeof shown);
         char *refresh = NULL;
@@ -531,6 +549,7 @@ static int look_for_credentials(struct auth *a, struct error *err)
         if (r < 0)
                 return r;
         a->looked = true;
+        a->looked_ms = http_now_ms();
         const struct credentials *c = &a->credentials;
         log_debug(LOG_AUTH, "%s/%s: %s (%s)", a->domain, a->path,
                 c->registry_token   ? "a registry token"
@@ -539,6 +558,48 @@ static int look_for_credentials(struct auth *a, struct error *err)
                                     : "no credentials",
                 buf_str(&a->tried));
         return 0;
+}
+
+static bool same_text(const char *a, const char *b)
+{
+        return (!a && !b) || (a && b && strcmp(a, b) == 0);
+}
+
+/* busy thread, without the lock: the credentials were refused. Are there others by now? */
+static bool look_again(struct auth *a)
+{
+        if (!a->looked || http_now_ms() - a->looked_ms < LOOK_PAUSE_MS)
+                return false;
+        struct credentials old = a->credentials, *now = &a->credentials;
+        *now = (struct credentials){0};
+        a->looked = false;
+        if (look_for_credentials(a, NULL) < 0) {
+                *now = old;
+                a->looked = true;
+                a->looked_ms = http_now_ms();
+                return false;
+        }
+        bool other = !same_text(old.username, now->username) || !same_text(old.password, now->password) ||
+                     !same_text(old.identity_token, now->identity_token) ||
+                     !same_text(old.registry_token, now->registry_token);
+        credentials_done(&old);
+        return other;
+}
+
+/* busy thread, without the lock */
+static int get_token(struct auth *a, char **ret_token, int64_t *ret_expires_s, struct error *err)
+{
+        const char *own = a->credentials.registry_token;
+        if (!own) {
+                int r = fetch_token(a, ret_token, ret_expires_s, err);
+                if (r == 0)
+                        log_debug(LOG_AUTH, "%s/%s: a token for %lld s", a->domain, a->path, (long long)*ret_expires_s);
+                return r;
+        }
+        if (!printable(own))
+                return error_set(err, -EACCES, "the registrytoken of %s is not one", a->domain);
+        *ret_token = strdup(own);
+        return *ret_token ? 0 : error_nomem(err);
 }
 
 /* busy thread, without the lock: a token of the known realm; the lock is taken to put it in place */
@@ -550,19 +611,11 @@ static int renew(struct auth *a, const char *registry_url, struct error *err)
         char *token = NULL;
         int64_t expires_s = EXPIRES_MAX_S;
         int64_t start_ms = http_now_ms();
-        if (a->credentials.registry_token) {
-                if (!(token = strdup(a->credentials.registry_token)))
-                        return error_nomem(err);
-                if (!printable(token)) {
-                        wipe_free(token);
-                        return error_set(err, -EACCES, "the registrytoken of %s is not one", a->domain);
-                }
-        } else {
-                r = fetch_token(a, &token, &expires_s, err);
-                if (r < 0)
-                        return r;
-                log_debug(LOG_AUTH, "%s/%s: a token for %lld s", a->domain, a->path, (long long)expires_s);
-        }
+        r = get_token(a, &token, &expires_s, err);
+        if (r == -EACCES && look_again(a))
+                r = get_token(a, &token, &expires_s, err);
+        if (r < 0)
+                return r;
         pthread_mutex_lock(&a->lock);
         wipe_free(a->token);
         a->token = token;
@@ -613,11 +666,6 @@ int auth_header(struct auth *a, const char *url, struct buf *out, uint64_t *ret_
         return r < 0 ? r : buf_error(out) ? error_nomem(err) : 0;
 }
 
-static bool same_text(const char *a, const char *b)
-{
-        return (!a && !b) || (a && b && strcmp(a, b) == 0);
-}
-
 /* under lock: remembers what a Bearer challenge says */
 static int learn(struct auth *a, const struct challenges *c, struct error *err)
 {
@@ -648,7 +696,7 @@ static int answer_challenge(struct auth *a, const char *url, const struct challe
         if (a->mode == MODE_BEARER || c->bearer)
                 return renew(a, url, err);
         const struct credentials *who = &a->credentials;
-        if (a->mode == MODE_BASIC)
+        if (a->mode == MODE_BASIC && !look_again(a))
                 return refused(a, "the login was refused", err);
         if (!c->basic)
                 return refused(a, "the registry says 401, but not how to log in", err);

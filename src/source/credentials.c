@@ -10,7 +10,8 @@
  * nothing (with a warning), so that a configuration copied from a desktop does not lock out public images.
  *
  * No message repeats what a parser says about a file, because it may quote a piece of a secret. Texts that held secrets are
- * overwritten before they are freed; what the JSON parser freed on its way cannot be.
+ * overwritten before they are freed; what the JSON parser freed on its way cannot be. Of a key that occurs twice the last
+ * one counts, as it does for docker.
  */
 #include "source/credentials.h"
 
@@ -294,7 +295,7 @@ static int find_in_text(struct search *s, const char *text, size_t len, enum cre
                 blank++;
         if (blank == len) /* an empty file is no mistake */
                 return 0;
-        int r = json_parse(text, len, &doc, NULL);
+        int r = json_parse_config(text, len, &doc, NULL);
         if (r < 0 || !json_is_object(doc))
                 return r == -ENOMEM ? error_nomem(s->err) : -EINVAL;
         return find_in_document(s, doc, kind);

@@ -77,6 +77,7 @@ static int set_signals(posix_spawnattr_t *attr)
         sigaddset(&reset, SIGPIPE);
         sigaddset(&reset, SIGINT);
         sigaddset(&reset, SIGTERM);
+        sigaddset(&reset, SIGXFSZ);
         int r = posix_spawnattr_setsigmask(attr, &none);
         if (r == 0)
                 r = posix_spawnattr_setsigdefault(attr, &reset);

@@ -317,6 +317,7 @@ struct exchange {
         const struct http_request *rq;
         struct http_answer *a;
         struct error *err;
+        const struct url *parts; /* of the address that is asked */
         CURL *curl;
         struct curl_slist *fields;
         int code;              /* begin's or the sink's failure, or our own */
@@ -531,8 +532,48 @@ static int certificate_error(struct exchange *x)
         const char *dir = x->rq->tls && x->rq->tls->certs_dir ? x->rq->tls->certs_dir : NULL;
         if (verify <= 1) /* not one of OpenSSL's verdicts on the chain: that was fine, the name was not */
                 return error_set(x->err, -EPROTO, "TLS: the certificate is not for this host (%s)", x->text);
+        if (strstr(x->text, "expired") || strstr(x->text, "not yet valid"))
+                return error_set(x->err, -EPROTO,
+                        "TLS: the server's certificate is not valid at this time (%s); is the clock right?", x->text);
         return error_set(x->err, -EPROTO, "TLS: the server's certificate is not trusted (%s)%s%s%s", x->text,
                 dir ? "; put the authority that signed it into " : "", dir ? dir : "", dir ? "/ca.crt" : "");
+}
+
+/* A handshake that failed for a reason that a person can mend; 0: for another one. */
+static int handshake_error(struct exchange *x)
+{
+        const char *dir = x->rq->tls && x->rq->tls->certs_dir ? x->rq->tls->certs_dir : "certs.d";
+        if (strstr(x->text, "wrong version number") || strstr(x->text, "packet length too long"))
+                return error_set(x->err, -EPROTO,
+                        "the server does not speak https; if that is meant, say so: insecure = true in "
+                        "registries.conf, "
+                        "or --tls-verify=false");
+        if (strstr(x->text, "certificate required") || strstr(x->text, "bad certificate"))
+                return error_set(x->err, -EPROTO,
+                        "TLS: the server wants %s client certificate; put it and its key into %s as NAME.cert and "
+                        "NAME.key",
+                        x->rq->tls && x->rq->tls->client_cert ? "another" : "a", dir);
+        return 0;
+}
+
+/* No connection: to whom? libcurl names the proxy if there is one. */
+static int connect_error(struct exchange *x, CURLcode code)
+{
+        const struct url *u = x->parts;
+        char want[300];
+        size_t len = strlen(u->host);
+        bool literal = u->host[0] == '[' && len > 2;
+        x->a->transient = x->a->unreached = true;
+        snprintf(want, sizeof want, "to %.*s port %s", (int)(literal ? len - 2 : len), u->host + literal, u->port);
+        if (code == CURLE_COULDNT_RESOLVE_HOST)
+                return error_set(x->err, -ENETUNREACH,
+                        "no address is known for %s; is the name right, and the network there?", u->host);
+        if (code == CURLE_COULDNT_RESOLVE_PROXY || !strstr(x->text, want))
+                return error_set(x->err, -ENETUNREACH,
+                        "the proxy does not answer (%s); see https_proxy, all_proxy and no_proxy in the environment",
+                        x->text);
+        return error_set(x->err, -ENETUNREACH,
+                "nobody answers at %s:%s; does the registry run, and is the address right?", u->host, u->port);
 }
 
 /* What libcurl says, in our words; sets the answer's flags. */
@@ -540,6 +581,8 @@ static int transfer_error(struct exchange *x, CURLcode code)
 {
         const char *text = x->text[0] ? x->text : curl_easy_strerror(code);
         struct http_answer *a = x->a;
+        if (code != CURLE_OK && handshake_error(x) < 0)
+                return -EPROTO;
         switch (code) {
         case CURLE_OK: return 0;
         case CURLE_OUT_OF_MEMORY: return error_nomem(x->err);
@@ -553,9 +596,7 @@ static int transfer_error(struct exchange *x, CURLcode code)
                 return error_set(x->err, -ETIMEDOUT, "no connection in time (%s)", text);
         case CURLE_COULDNT_CONNECT:
         case CURLE_COULDNT_RESOLVE_HOST:
-        case CURLE_COULDNT_RESOLVE_PROXY:
-                a->transient = a->unreached = true;
-                return error_set(x->err, -ENETUNREACH, "%s", text);
+        case CURLE_COULDNT_RESOLVE_PROXY: return connect_error(x, code);
         case CURLE_PEER_FAILED_VERIFICATION: return certificate_error(x);
         case CURLE_SSL_CONNECT_ERROR:
         case CURLE_SSL_CERTPROBLEM:
@@ -608,7 +649,7 @@ static int send_once(struct http *h, const struct http_request *rq, const char *
         if (r < 0)
                 return r;
         cleanup(freep) char *origin = origin_of(url);
-        struct exchange x = {.http = h, .rq = rq, .a = a, .err = err};
+        struct exchange x = {.http = h, .rq = rq, .a = a, .err = err, .parts = &parts};
         if (!origin || !(x.curl = idle_take(h, origin)))
                 return error_nomem(err);
         int64_t start_ms = http_now_ms();
@@ -636,7 +677,7 @@ int http_probe_tls(struct http *h, const char *url, struct error *err)
         }
         cleanup(http_answer_done) struct http_answer a = {0};
         struct http_request rq = {.method = "GET", .url = tls_url};
-        struct exchange x = {.http = h, .rq = &rq, .a = &a, .err = err, .curl = curl_easy_init()};
+        struct exchange x = {.http = h, .rq = &rq, .a = &a, .err = err, .parts = &parts, .curl = curl_easy_init()};
         if (!x.curl)
                 return error_nomem(err);
         set_common(&x, tls_url, &parts);

@@ -354,6 +354,8 @@ static int parse_name(const char *text, struct reference *ref, struct error *err
         if ((r = check_lower_case(text, path, err)) < 0 || (r = check_path(path, err)) < 0 ||
                 (r = set_name(ref, domain, path, err)) < 0)
                 return r;
+        if (!domain.len && !(ref->short_name = piece_dup(path)))
+                return error_nomem(err);
         if (at && (r = parse_digest(at + 1, &ref->digest, err)) < 0)
                 return r;
         if (colon) {
@@ -553,6 +555,7 @@ void reference_done(struct reference *ref)
         free(ref->domain);
         free(ref->path);
         free(ref->tag);
+        free(ref->short_name);
         free(ref->file);
         free(ref->name);
         *ref = (struct reference){.number = -1};

@@ -31,6 +31,7 @@ struct reference {
         char *path;           /* "library/alpine" */
         char *tag;            /* NULL when there is only a digest; "latest" when there is neither */
         struct digest digest; /* DIGEST_NONE when there is none; beats the tag */
+        char *short_name;     /* "alpine", "org/app": the name as it was typed, when it has no registry; else NULL */
         /* the others */
         char *file; /* directory or file */
         char *name; /* what stands behind the second colon, NULL when nothing does */

@@ -7,8 +7,11 @@
  * occurs in several folders counts in the most important one only. (Older podman read the system's drop-ins only without a
  * user's main file; see containers-registries.conf.d(5).)
  *
- * What is read over: unqualified-search-registries and short-name-mode (short names mean Docker Hub here), and
- * credential-helpers (docker's files name theirs).
+ * Short names mean Docker Hub, as for docker, unless the files say otherwise: an alias counts always, and the registries to
+ * search when Docker Hub is not among them. Nobody is asked: short-name-mode is read over. So is credential-helpers: the files
+ * with credentials name theirs.
+ *
+ * Where no rule fits, docker's daemon.json counts.
  */
 #include "source/registries.h"
 
@@ -21,6 +24,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "source/conf.h"
+#include "source/dockerd.h"
 #include "source/registries_files.h"
 #include "source/toml.h"
 
@@ -50,10 +54,18 @@ struct alias {
         struct alias *next;
 };
 
+/* one of unqualified-search-registries */
+struct search {
+        const char *place;
+        struct search *next;
+};
+
 struct registries {
         struct arena arena;
         struct rule *rules, **end; /* in the order of the files */
         struct alias *aliases;     /* the last first */
+        struct search *searches;   /* in order, those of the last file that has any */
+        struct dockerd docker;
 };
 
 /* a file that is being read */
@@ -211,6 +223,29 @@ static int read_alias(struct reading *f, const struct toml_value *v)
         return 0;
 }
 
+/* A list replaces that of the file before. */
+static int read_searches(struct reading *f, const struct toml_value *first)
+{
+        struct search **end = &f->r->searches;
+        *end = NULL;
+        for (const struct toml_value *v = first; v; v = v->next) {
+                struct search *s = arena_alloc(&f->r->arena, sizeof *s);
+                if (!s)
+                        return error_nomem(f->err);
+                size_t len = strlen(v->string);
+                while (len && v->string[len - 1] == '/')
+                        len--;
+                if (!len)
+                        return fail(f, v, "a host name is missing");
+                s->place = arena_copy(&f->r->arena, v->string, len);
+                if (!s->place)
+                        return error_nomem(f->err);
+                *end = s;
+                end = &s->next;
+        }
+        return 0;
+}
+
 /* a list of version 1: [registries.insecure] registries = [...] */
 static int read_v1_list(struct reading *f, const struct toml_value *v1, const char *key, const struct toml_value **ret)
 {
@@ -250,7 +285,7 @@ static int read_v1(struct reading *f, const struct toml_value *root, bool *ret_i
                         rule->blocked = i == 1;
                 }
         *ret_is_v1 = search || lists[0] || lists[1];
-        return 0;
+        return search ? read_searches(f, search) : 0;
 }
 
 static int read_document(struct reading *f, const struct toml_value *root)
@@ -267,9 +302,13 @@ static int read_document(struct reading *f, const struct toml_value *root)
                                 " and [registries.block] to version 1: one file must not have both",
                                 keys[i]);
         }
-        const struct toml_value *list, *aliases;
+        const struct toml_value *list, *aliases, *searches;
         if (r < 0 || (r = toml_get(root, "registry", TOML_ARRAY, &list, f->err)) < 0 ||
-                (r = toml_get(root, "aliases", TOML_TABLE, &aliases, f->err)) < 0)
+                (r = toml_get(root, "aliases", TOML_TABLE, &aliases, f->err)) < 0 ||
+                (r = toml_get(root, "unqualified-search-registries", TOML_ARRAY, &searches, f->err)) < 0)
+                return r;
+        if (searches && ((r = toml_check_items(searches, TOML_STRING, f->err)) < 0 ||
+                                (r = read_searches(f, searches->first)) < 0))
                 return r;
         if (list && (r = toml_check_items(list, TOML_TABLE, f->err)) < 0)
                 return r;
@@ -477,6 +516,8 @@ int registries_load(const char *file, struct registries **ret_registries, struct
                 cleanup(freep) char *user = conf_user("/containers");
                 const char *dirs[] = {"/usr/share/containers", "/etc/containers", user};
                 r = registries_load_dirs(dirs, user ? 3 : 2, &reg, err);
+                if (r == 0)
+                        r = dockerd_load(&reg->docker, err);
         }
         if (r == 0 && override)
                 r = read_file(reg, override, err);
@@ -490,7 +531,14 @@ void registries_free(struct registries *r)
         if (!r)
                 return;
         arena_done(&r->arena);
+        dockerd_done(&r->docker);
         free(r);
+}
+
+int registries_add_docker(struct registries *r, const char *text, size_t len, struct error *err)
+{
+        dockerd_done(&r->docker);
+        return dockerd_parse(text, len, &r->docker, err);
 }
 
 /* ---- answers ---- */
@@ -591,20 +639,34 @@ static int fill(const struct rule *rule, const struct reference *ref, const char
         return r < 0 ? error_wrap(err, r, "%.200s", rule->file) : 0;
 }
 
-static int plain_endpoint(
-        const struct reference *ref, struct endpoint **ret_endpoints, size_t *ret_count, struct error *err)
+static bool set_endpoint(struct endpoint *e, const char *domain, const char *path)
 {
-        struct endpoint *e = calloc(1, sizeof *e);
-        if (e) {
-                e->domain = strdup(ref->domain);
-                e->path = strdup(ref->path);
+        e->domain = strdup(domain);
+        e->path = strdup(path);
+        return e->domain && e->path;
+}
+
+/* no rule: the registry itself, and what docker's daemon knows of it */
+static int plain_endpoints(const struct registries *reg, const struct reference *ref, struct endpoint **ret_endpoints,
+        size_t *ret_count, struct error *err)
+{
+        size_t mirrors = strcmp(ref->domain, "docker.io") == 0 ? reg->docker.mirror_count : 0;
+        struct endpoint *list = calloc(mirrors + 1, sizeof *list);
+        bool ok = list != NULL;
+        for (size_t i = 0; ok && i < mirrors; i++) {
+                ok = set_endpoint(&list[i], reg->docker.mirrors[i].host, ref->path);
+                list[i].mirror = true;
+                list[i].insecure =
+                        reg->docker.mirrors[i].plain || dockerd_is_insecure(&reg->docker, reg->docker.mirrors[i].host);
         }
-        if (!e || !e->domain || !e->path) {
-                endpoints_free(e, e ? 1 : 0);
+        if (!ok || !set_endpoint(&list[mirrors], ref->domain, ref->path)) {
+                if (list)
+                        endpoints_free(list, mirrors + 1);
                 return error_nomem(err);
         }
-        *ret_endpoints = e;
-        *ret_count = 1;
+        list[mirrors].insecure = dockerd_is_insecure(&reg->docker, ref->domain);
+        *ret_endpoints = list;
+        *ret_count = mirrors + 1;
         return 0;
 }
 
@@ -617,10 +679,9 @@ int registries_endpoints(const struct registries *reg, const struct reference *r
         size_t covered = 0;
         const struct rule *rule = find_rule(reg, text, &covered);
         if (!rule)
-                return plain_endpoint(ref, ret_endpoints, ret_count, err);
+                return plain_endpoints(reg, ref, ret_endpoints, ret_count, err);
         if (rule->blocked)
-                return error_set(
-                        err, -EACCES, "%s: %.200s blocks \"%.100s\" (blocked = true)", text, rule->file, rule->prefix);
+                return error_set(err, -EACCES, "%.200s blocks \"%.100s\" (blocked = true)", rule->file, rule->prefix);
         size_t room = 1, count = 0;
         for (const struct mirror *m = rule->mirrors; m; m = m->next)
                 room++;
@@ -652,4 +713,70 @@ const char *registries_alias(const struct registries *r, const char *short_name)
                 if (!strcmp(a->name, short_name))
                         return *a->value ? a->value : NULL;
         return NULL;
+}
+
+/* ---- what a short name means ---- */
+
+void names_free(struct reference *names, size_t count)
+{
+        for (size_t i = 0; i < count; i++)
+                reference_done(&names[i]);
+        free(names);
+}
+
+/* the name of a repository with the tag and digest of ref */
+static int make_name(const char *repository, const struct reference *ref, struct reference *ret_name, struct error *err)
+{
+        cleanup(freep) char *tag = ref->tag ? strdup(ref->tag) : NULL;
+        if (ref->tag && !tag)
+                return error_nomem(err);
+        struct reference name;
+        int r = reference_parse_name(repository, &name, err);
+        if (r < 0)
+                return r;
+        free(name.tag);
+        name.tag = take(tag);
+        name.digest = ref->digest;
+        *ret_name = name;
+        return 0;
+}
+
+/* How many registries are to be searched for it? 0: it is Docker Hub's. */
+static size_t count_searches(const struct registries *r, const struct reference *ref)
+{
+        size_t count = 0;
+        if (!ref->short_name || !strncmp(ref->short_name, "library/", 8))
+                return 0;
+        for (const struct search *s = r->searches; s; s = s->next, count++)
+                if (!strcmp(s->place, "docker.io") || !strcmp(s->place, "index.docker.io"))
+                        return 0;
+        return count;
+}
+
+int registries_names(const struct registries *reg, const struct reference *ref, struct reference **ret_names,
+        size_t *ret_count, struct error *err)
+{
+        const char *alias = ref->short_name ? registries_alias(reg, ref->short_name) : NULL;
+        size_t searches = alias ? 0 : count_searches(reg, ref), count = 0;
+        struct reference *names = calloc(MAX(searches, (size_t)1), sizeof *names);
+        if (!names)
+                return error_nomem(err);
+        int r = 0;
+        const struct search *s = reg->searches;
+        do {
+                const char *place = searches ? s->place : ref->domain;
+                cleanup(freep) char *repository =
+                        alias ? strdup(alias) : conf_format("%s/%s", place, searches ? ref->short_name : ref->path);
+                r = repository ? make_name(repository, ref, &names[count], err) : error_nomem(err);
+                if (r < 0)
+                        break;
+                count++;
+        } while (count < searches && (s = s->next));
+        if (r < 0) {
+                names_free(names, count);
+                return r;
+        }
+        *ret_names = names;
+        *ret_count = count;
+        return 0;
 }

@@ -33,3 +33,11 @@ void endpoints_free(struct endpoint *endpoints, size_t count);
 
 /** Short name "alpine" -> "docker.io/library/alpine" by [aliases]; NULL when there is none. Borrowed. */
 const char *registries_alias(const struct registries *r, const char *short_name);
+
+/**
+ * What a reference may mean, at least one, to be tried in order: itself, but for a short name its alias, or the name in each of
+ * unqualified-search-registries if Docker Hub is not among these and the name is not "library/..." . Free with names_free().
+ */
+int registries_names(const struct registries *r, const struct reference *ref, struct reference **ret_names,
+        size_t *ret_count, struct error *err);
+void names_free(struct reference *names, size_t count);

@@ -7,3 +7,6 @@ int registries_load_dirs(const char *const *dirs, size_t count, struct registrie
 
 /** One document's text, as if it were the only file; for fuzzing. */
 int registries_load_text(const char *text, size_t len, struct registries **ret_registries, struct error *err);
+
+/** docker's daemon.json (dockerd.h) beside it. */
+int registries_add_docker(struct registries *r, const char *text, size_t len, struct error *err);

@@ -71,13 +71,20 @@ static int ask(struct registry *s, size_t place, unsigned tries, const char *met
                 if (r == 0 && a->status >= 200 && a->status < 300)
                         return 0;
                 if (d && d->too_big)
-                        return error_set(err, -EFBIG, "%s: %s is larger than %zu bytes", repo_name(repo), what, d->max);
+                        return error_set(err, -EFBIG, "%s%s is larger than %zu bytes", repo_label(repo), what, d->max);
                 if (r < 0 && a->unreached)
                         pace.tries = 2; /* a person waits for this answer; a server that is down is down */
                 if (http_pace_again(s->places->http, &pace, r, a))
                         continue;
                 return r < 0 ? r : repo_status_error(repo, what, a, err);
         }
+}
+
+/* of the label that the message begins with */
+static size_t label_len(const struct repo *repo, const char *msg)
+{
+        size_t len = strlen(repo_label(repo));
+        return strncmp(msg, repo_label(repo), len) == 0 ? len : 0;
 }
 
 /* From one place after the other. */
@@ -98,7 +105,8 @@ static int get_document(struct registry *s, const char *tail, const char *what, 
                 out->len = d.start;
                 e.code = r; /* a failure of memory comes without words */
                 if (n + 1 < s->places->count)
-                        log_notice("%s; trying the next place", e.msg);
+                        log_notice("%s: %s; trying the next place", repo_name(s->places->repos[place]),
+                                e.msg + label_len(s->places->repos[place], e.msg));
                 places_keep_error(&kept, &e);
                 if (r == -ECANCELED)
                         break;
@@ -223,7 +231,12 @@ struct registry_counters registry_count(const struct source *source)
 
 /* ---- opening */
 
-static int add_places(struct places *p, const struct endpoint *endpoints, size_t count,
+static bool is_asked_for(const struct endpoint *e, const struct reference *ref)
+{
+        return strcmp(e->domain, ref->domain) == 0 && strcmp(e->path, ref->path) == 0;
+}
+
+static int add_places(struct places *p, const struct reference *ref, const struct endpoint *endpoints, size_t count,
         const struct registry_options *o, struct error *err)
 {
         if (!(p->repos = calloc(count, sizeof p->repos[0])))
@@ -234,6 +247,7 @@ static int add_places(struct places *p, const struct endpoint *endpoints, size_t
                         .path = e->path,
                         .insecure = o->tls_verify < 0 ? e->insecure : o->tls_verify == 0,
                         .authfile = o->authfile,
+                        .named = !is_asked_for(e, ref),
                         .creds = e->mirror ? NULL : o->creds}; /* the registry's login is not for its mirrors */
                 int r = repo_new(p->http, &ro, &p->repos[p->count], err);
                 if (r < 0)
@@ -260,7 +274,7 @@ static int make_places(
                 atomic_init(&p->refs, 1);
                 r = http_new(o->http, &p->http, err);
                 if (r == 0)
-                        r = add_places(p, endpoints, count, o, err);
+                        r = add_places(p, ref, endpoints, count, o, err);
         } else {
                 r = error_nomem(err);
         }
@@ -271,6 +285,14 @@ static int make_places(
         }
         *ret_places = p;
         return 0;
+}
+
+int registry_names(const struct reference *ref, const struct registry_options *options, struct reference **ret_names,
+        size_t *ret_count, struct error *err)
+{
+        cleanup(registries_freep) struct registries *conf = NULL;
+        int r = registries_load(options->registries_conf, &conf, err);
+        return r < 0 ? r : registries_names(conf, ref, ret_names, ret_count, err);
 }
 
 int registry_open(const struct reference *ref, const struct registry_options *options, struct source **ret_source,

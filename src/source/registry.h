@@ -24,6 +24,10 @@ struct registry_counters {
 };
 struct registry_counters registry_count(const struct source *s);
 
+/** What the reference may mean by registries.conf (registries_names()); free with names_free() (registries.h). */
+int registry_names(const struct reference *ref, const struct registry_options *options, struct reference **ret_names,
+        size_t *ret_count, struct error *err);
+
 /** Makes no request yet. options is borrowed during the call. */
 int registry_open(const struct reference *ref, const struct registry_options *options, struct source **ret_source,
         struct error *err);

@@ -26,8 +26,9 @@ struct repo {
         char *certs_dir;   /* where an authority for this host belongs */
         char *authorities; /* the system's and those of certs.d; NULL: the system's are enough */
         struct http_tls tls;
-        char *name; /* domain/path */
-        char *host; /* host[:port] to talk to */
+        char *name;  /* domain/path */
+        char *label; /* see repo_label() */
+        char *host;  /* host[:port] to talk to */
         char *path;
         bool plain_ok;      /* http may be tried */
         atomic_int scheme;  /* enum scheme */
@@ -50,6 +51,10 @@ static int fill(struct repo *r, const struct repo_options *o, struct error *err)
         r->path = strdup(o->path);
         if (!r->host || !r->path || asprintf(&r->name, "%s/%s", o->domain, o->path) < 0) {
                 r->name = NULL;
+                return error_nomem(err);
+        }
+        if (asprintf(&r->label, "%s%s", o->named ? r->name : "", o->named ? ": " : "") < 0) {
+                r->label = NULL;
                 return error_nomem(err);
         }
         int rc = certs_find(o->domain, &r->certs, err);
@@ -99,6 +104,7 @@ void repo_free(struct repo *r)
         free(r->authorities);
         free(r->certs_dir);
         free(r->name);
+        free(r->label);
         free(r->host);
         free(r->path);
         free(r);
@@ -107,6 +113,11 @@ void repo_free(struct repo *r)
 const char *repo_name(const struct repo *r)
 {
         return r->name;
+}
+
+const char *repo_label(const struct repo *r)
+{
+        return r->label;
 }
 
 const struct http_tls *repo_tls(const struct repo *r)
@@ -225,7 +236,7 @@ int repo_send(struct repo *r, const char *tail, const struct http_request *rq, s
                 if (rc == 0)
                         rc = log_in(r, a, seen, err);
                 if (rc < 0)
-                        return rc == -ECANCELED ? rc : error_wrap(err, rc, "%s", r->name);
+                        return rc == -ECANCELED || !*r->label ? rc : error_wrap(err, rc, "%s", r->name);
         }
 }
 
@@ -279,9 +290,9 @@ static int rate_limit(struct repo *r, const char *what, const struct http_answer
         const char *l = http_header(a, "ratelimit-limit", 0, &limit);
         const char *s = http_header(a, "Retry-After", 0, &after);
         return error_set(err, -ENETUNREACH,
-                "%s: %s: 429 Too Many Requests: the registry's rate limit%s%.40s%s is used up%s%.40s; wait, or log in "
+                "%s%s: 429 Too Many Requests: the registry's rate limit%s%.40s%s is used up%s%.40s; wait, or log in "
                 "for a higher one",
-                r->name, what, l ? " (" : "", l ? l : "", l ? ")" : "", s ? ", it asks to come back after " : "",
+                r->label, what, l ? " (" : "", l ? l : "", l ? ")" : "", s ? ", it asks to come back after " : "",
                 s ? s : "");
 }
 
@@ -302,19 +313,24 @@ int repo_status_error(struct repo *r, const char *what, const struct http_answer
                         http_status_transient(a->status) ? -ENETUNREACH
                         : a->status == 404               ? -ENOENT
                                                          : -EPROTO,
-                        "%s: %s: %s from the server that the registry sends us to, %s", r->name, what, status,
+                        "%s%s: %s from the server that the registry sends us to, %s", r->label, what, status,
                         url_show(a->url, shown, sizeof shown));
         }
+        if (a->status == 400 && strstr(buf_str(&a->body), "SSL certificate")) /* nginx's pages */
+                return error_set(err, -EPROTO,
+                        "%sTLS: the server wants a client certificate; put it and its key into %s as NAME.cert and "
+                        "NAME.key",
+                        r->label, r->certs_dir);
         if (a->status == 401 || a->status == 403) {
                 cleanup(buf_done) struct buf advice;
                 buf_init(&advice, 8192);
                 auth_advice(r->auth, &advice);
-                return error_set(err, -EACCES, "%s: %s: %s: %s", r->name, what, status, buf_str(&advice));
+                return error_set(err, -EACCES, "%s%s: %s: %s", r->label, what, status, buf_str(&advice));
         }
         if (a->status == 404 && strcmp(code, "NAME_UNKNOWN") == 0)
-                return error_set(err, -ENOENT, "%s: no such repository in this registry", r->name);
+                return error_set(err, -ENOENT, "%sno such repository in this registry", r->label);
         if (a->status == 404)
-                return error_set(err, -ENOENT, "%s: no such %s", r->name, what);
-        return error_set(err, http_status_transient(a->status) ? -ENETUNREACH : -EPROTO, "%s: %s: %s%s%s", r->name,
-                what, status, *message ? ": " : "", message);
+                return error_set(err, -ENOENT, "%sno such %s", r->label, what);
+        return error_set(err, http_status_transient(a->status) ? -ENETUNREACH : -EPROTO, "%s%s: %s%s%s", r->label, what,
+                status, *message ? ": " : "", message);
 }

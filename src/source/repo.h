@@ -21,6 +21,7 @@ struct repo_options {
         const char *domain, *path; /* as the reference or registries.conf writes them; "docker.io" is replaced here */
         bool insecure;             /* http allowed, certificates not checked */
         const char *authfile, *creds; /* as in struct credentials_options */
+        bool named; /* messages begin with its name: it is another place than the one that a person asked for */
 };
 
 struct repo;
@@ -32,6 +33,9 @@ DEFINE_CLEANUP(struct repo, repo_free);
 
 /** "quay.io/org/app", for messages. */
 const char *repo_name(const struct repo *r);
+
+/** What messages begin with: "quay.io/org/app: ", or "" when it is the place that a person asked for. */
+const char *repo_label(const struct repo *r);
 
 /** How to check servers that this registry redirects to: without our certificate, which http.c keeps to the origin. */
 const struct http_tls *repo_tls(const struct repo *r);

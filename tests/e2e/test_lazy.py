@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Lazy for good: what a remount and reads after it ask of the registry, offline use, pull, and the cache command."""
+import contextlib
 import errno
 import json
 import os
-import shutil
+import pty
 import signal
 import subprocess
 import time
@@ -329,6 +330,24 @@ class Pull(unittest.TestCase):
         lab.imagefs("pull", self.server.image, "--cache-dir", self.cache)
         self.assertEqual(self.server.blob_bytes(), 0)
 
+    def test_progress(self):
+        """a terminal is told how far it is, also when only data are fetched; and nothing of it stays there"""
+        lab.imagefs("pull", self.server.image, "--cache-dir", self.cache)
+        lab.imagefs("cache", "rm", "--data", "-q", "--cache-dir", self.cache)
+        self.server.config(rate=2000000)
+        parent, child = pty.openpty()
+        p = subprocess.Popen([lab.IMAGEFS, "pull", self.server.image, "--cache-dir", str(self.cache)], stderr=child,
+                             stdout=subprocess.DEVNULL)
+        os.close(child)
+        seen = b""
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while piece := os.read(parent, 4096):
+                seen += piece
+        os.close(parent)
+        self.assertEqual(p.wait(30), 0)
+        self.assertRegex(seen.decode(), rf"layers 0/1, [\d.]+ of {len(self.blob) / 1e6:.1f} MB")
+        self.assertTrue(seen.endswith(b"\r\x1b[K"), seen[-50:])
+
     def test_several_and_one_fails(self):
         p = lab.imagefs("pull", f"{self.server.name}/test/app:none", self.server.image, "--cache-dir", self.cache, check=False)
         self.assertEqual(p.returncode, 3, p.err)
@@ -345,11 +364,17 @@ class Cache(unittest.TestCase):
         for name, blob in zip("abc", cls.blobs):
             cls.layout.image(blob, name=name)
         cls.names = [lab.sha256(b)[7:] for b in cls.blobs]
+        cls.server = faulty.Faulty(cls.layout)
+        cls.image = f"{cls.server.name}/test/app"
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
 
     def setUp(self):
         self.dir = lab.folder("cache")
-        for i, name in enumerate("abc"):
-            with lab.mounted(f"oci:{self.layout.path}:{name}", "--cache-dir", self.dir):
+        for name in "abc":
+            with lab.mounted(f"{self.image}:{name}", "--cache-dir", self.dir):
                 pass
 
     def cache(self, *args, check=True):
@@ -412,7 +437,7 @@ class Cache(unittest.TestCase):
         for age, name in zip((500, 50, 60), self.names):
             for f in (self.dir / "v1/blobs/sha256").glob(name + "*"):
                 os.utime(f, (now - age, now - age))
-        with lab.mounted(f"oci:{self.layout.path}:a", "--cache-dir", self.dir) as mnt:
+        with lab.mounted(f"{self.image}:a", "--cache-dir", self.dir) as mnt:
             (mnt / "a/a0000").read_bytes()
         self.cache("gc", "--cache-size", "3M")
         self.assertEqual(set(self.kinds()["blob"]), {self.names[0]})
@@ -420,7 +445,7 @@ class Cache(unittest.TestCase):
     def test_a_bound_holds_while_mounting(self):
         d = lab.folder("cache")
         for name in "abc":
-            with lab.mounted(f"oci:{self.layout.path}:{name}", "--cache-dir", d, "--cache-size", "3M") as mnt:
+            with lab.mounted(f"{self.image}:{name}", "--cache-dir", d, "--cache-size", "3M") as mnt:
                 for f in (mnt / name).iterdir():
                     f.read_bytes()
         listing = json.loads(lab.imagefs("cache", "ls", "--json", "--cache-dir", d).out)
@@ -447,7 +472,7 @@ class Cache(unittest.TestCase):
             victim.write_bytes(data)
             p = self.cache("verify", "--json", check=False)
             self.assertEqual((p.returncode, json.loads(p.out)[key]), (6, 1), place)
-        with lab.mounted(f"oci:{self.layout.path}:b", "--cache-dir", self.dir) as mnt:
+        with lab.mounted(f"{self.image}:b", "--cache-dir", self.dir) as mnt:
             self.assertEqual(len((mnt / "b/b0001").read_bytes()), 1 << 20)
 
 

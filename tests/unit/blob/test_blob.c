@@ -179,3 +179,12 @@ TEST(streams_that_are_too_short_or_too_long)
         CHECK_INT(all.len, 0);
         buf_done(&all);
 }
+
+TEST(a_stream_of_nothing_asks_nobody)
+{
+        struct fake_blob *f = fake_blob_new("abc", 3);
+        atomic_store(&f->fail_count, -1);
+        CHECK_INT(blob_stream(&f->blob, 3, NULL, NULL, NULL), 0);
+        CHECK_INT(atomic_load(&f->streams), 0);
+        blob_unref(&f->blob);
+}

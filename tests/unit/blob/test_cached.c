@@ -166,7 +166,9 @@ TEST(fill_brings_all)
         fixture_init(&f, 20 << 20, 200000);
         fixture_open(&f, dir.path, false);
         CHECK_INT(read_range(&f, 5, 2, NULL), 0);
-        CHECK_INT(cached_fill(f.cached, NULL), 0);
+        _Atomic uint64_t done = 0;
+        CHECK_INT(cached_fill(f.cached, &done, NULL), 0);
+        CHECK(atomic_load(&done) >= 20 << 20);
         CHECK(cached_complete(f.cached));
         CHECK(f.slow->reads < 12);
         fixture_close(&f);
@@ -248,9 +250,9 @@ TEST(failures_are_not_remembered)
                 CHECK_INT(read_range(&f, i, 1, &err), 0);
         }
         atomic_store(&f.slow->fail_count, -1);
-        CHECK_INT(cached_fill(f.cached, &err), -ETIMEDOUT);
+        CHECK_INT(cached_fill(f.cached, NULL, &err), -ETIMEDOUT);
         atomic_store(&f.slow->fail_count, 0);
-        CHECK_INT(cached_fill(f.cached, &err), 0);
+        CHECK_INT(cached_fill(f.cached, NULL, &err), 0);
         fixture_done(&f);
 }
 
@@ -366,7 +368,7 @@ TEST(a_wrong_byte_in_the_store_is_fetched_again)
         fixture_init(&f, 60000, 2000);
         fixture_open(&f, dir.path, false);
         store_path(&f, dir.path, "", path);
-        CHECK_INT(cached_fill(f.cached, NULL), 0);
+        CHECK_INT(cached_fill(f.cached, NULL, NULL), 0);
         for (size_t off = 0; off < f.size; off += 97) {
                 flip_at(path, (off_t)off);
                 fixture_reset(&f);
@@ -606,7 +608,7 @@ TEST(eviction_and_trouble_under_use)
         atomic_store(&f.slow->flip_off, -1);
         /* once the trouble is over, all is well, and it ends complete */
         CHECK_INT(read_range(&f, 0, f.count, NULL), 0);
-        CHECK_INT(cached_fill(f.cached, NULL), 0);
+        CHECK_INT(cached_fill(f.cached, NULL, NULL), 0);
         CHECK(cached_complete(f.cached));
         fixture_done(&f);
 }
@@ -636,7 +638,7 @@ static void with_file_limit(const char *dir)
                 signal(SIGXFSZ, SIG_IGN);
                 CHECK_INT(setrlimit(RLIMIT_FSIZE, &(struct rlimit){1 << 20, RLIM_INFINITY}), 0);
                 /* reading goes on; filling says that it is in vain, and does not fetch all before it does */
-                CHECK_INT(cached_fill(f.cached, &err), -ENOSPC);
+                CHECK_INT(cached_fill(f.cached, NULL, &err), -ENOSPC);
                 CHECK_INT(warnings, 1);
                 for (int i = 0; i < 2; i++)
                         CHECK_INT(read_range(&f, 0, f.count, NULL), 0);
@@ -689,7 +691,7 @@ TEST(tables_that_are_out_of_order_or_out_of_bounds)
                         CHECK_INT(cached_read(f.cached, 0, f.count, data, &err), -EBADMSG);
                         CHECK_INT(cached_read(f.cached, 0, f.count + 1, data, &err), -EBADMSG);
                         CHECK_INT(cached_read(f.cached, UINT64_MAX, 2, data, &err), -EBADMSG);
-                        CHECK_INT(cached_fill(f.cached, &err), -EBADMSG);
+                        CHECK_INT(cached_fill(f.cached, NULL, &err), -EBADMSG);
                         cached_read(f.cached, 10, 1, data, &err);
                         free(data);
                         fixture_done(&f);
@@ -717,7 +719,7 @@ TEST(a_blob_without_chunks)
         CHECK_INT(f.count, 0);
         fixture_open(&f, dir.path, false);
         CHECK_INT(cached_read(f.cached, 0, 0, NULL, NULL), 0);
-        CHECK_INT(cached_fill(f.cached, NULL), 0);
+        CHECK_INT(cached_fill(f.cached, NULL, NULL), 0);
         CHECK(cached_complete(f.cached));
         fixture_done(&f);
 }

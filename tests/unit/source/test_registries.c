@@ -72,6 +72,94 @@ static void fails(const struct registries *reg, const char *image, int code, con
         buf_done(&out);
 }
 
+/* the names that an image may mean, " " between them */
+static void means(const struct registries *reg, const char *image, const char *want)
+{
+        struct reference ref, *names = NULL;
+        struct error err = {0};
+        size_t count = 0;
+        CHECK_INT(reference_parse_name(image, &ref, NULL), 0);
+        if (registries_names(reg, &ref, &names, &count, &err) != 0)
+                CHECK_FAIL("%s: %s", image, err.msg);
+        struct buf out;
+        buf_init(&out, 4096);
+        for (size_t i = 0; i < count; i++) {
+                cleanup(freep) char *text = reference_text(&names[i]);
+                buf_addf(&out, "%s%s", i ? " " : "", text);
+        }
+        if (strcmp(buf_str(&out), want) != 0)
+                CHECK_FAIL("%s: \"%s\", not \"%s\"", image, buf_str(&out), want);
+        buf_done(&out);
+        names_free(names, count);
+        reference_done(&ref);
+}
+
+TEST(short_names)
+{
+        cleanup(registries_freep) struct registries *none = load("");
+        means(none, "alpine", "docker.io/library/alpine:latest");
+        means(none, "org/app:1@sha256:" HEX64, "docker.io/org/app:1@sha256:" HEX64);
+
+        cleanup(registries_freep) struct registries *alias =
+                load("unqualified-search-registries = ['a.test']\n[aliases]\nfedora = 'f.test/x/fedora'\n");
+        means(alias, "fedora:40", "f.test/x/fedora:40");
+        means(alias, "fedora@sha256:" HEX64, "f.test/x/fedora@sha256:" HEX64);
+        means(alias, "docker.io/library/fedora", "docker.io/library/fedora:latest");
+        means(alias, "library/fedora", "docker.io/library/fedora:latest");
+
+        cleanup(registries_freep) struct registries *list =
+                load("unqualified-search-registries = ['a.test', 'b.test/n/']\n");
+        means(list, "app", "a.test/app:latest b.test/n/app:latest");
+        means(list, "org/app:2", "a.test/org/app:2 b.test/n/org/app:2");
+        means(list, "library/alpine", "docker.io/library/alpine:latest");
+        means(list, "localhost/x", "localhost/x:latest");
+
+        cleanup(registries_freep) struct registries *hub =
+                load("unqualified-search-registries = ['a.test', 'docker.io']\n");
+        means(hub, "app", "docker.io/library/app:latest");
+
+        cleanup(registries_freep) struct registries *v1 = load("[registries.search]\nregistries = ['a.test']\n");
+        means(v1, "app", "a.test/app:latest");
+        refuse("unqualified-search-registries = [1]\n", "line 1");
+        refuse("unqualified-search-registries = ['/']\n", "line 1");
+}
+
+static struct registries *with_docker(const char *conf, const char *text)
+{
+        struct registries *reg = load(conf);
+        struct error err = {0};
+        if (registries_add_docker(reg, text, strlen(text), &err) != 0)
+                CHECK_FAIL("%s: %s", text, err.msg);
+        return reg;
+}
+
+TEST(docker_daemon)
+{
+        cleanup(registries_freep) struct registries *reg = with_docker("[[registry]]\nlocation = 'ruled.test'\n",
+                "{\"registry-mirrors\": [\"https://m.test/\", \"http://n.test:5000\", \"https://p.test/path\", 3],"
+                " \"insecure-registries\": [\"i.test:5000\", \"10.1.0.0/20\", \"fd00::/8\", \"ruled.test\", "
+                "\"1.2.3.4/\","
+                " \"1.2.3.4/33\", \"x\"], \"insecure-registries-too\": 1}");
+        expect(reg, "alpine", "m.test/library/alpine M n.test:5000/library/alpine M I docker.io/library/alpine");
+        expect(reg, "quay.io/a", "quay.io/a");
+        expect(reg, "i.test:5000/a", "i.test:5000/a I");
+        expect(reg, "I.test:5000/a", "I.test:5000/a I");
+        expect(reg, "i.test/a", "i.test/a");
+        expect(reg, "10.1.15.255:80/a", "10.1.15.255:80/a I");
+        expect(reg, "10.1.16.0/a", "10.1.16.0/a");
+        expect(reg, "[fd12::1]:80/a", "[fd12::1]:80/a I");
+        expect(reg, "[fe80::1]/a", "[fe80::1]/a");
+        expect(reg, "1.2.3.4/a", "1.2.3.4/a");
+        expect(reg, "ruled.test/a", "ruled.test/a"); /* registries.conf says that it is not */
+
+        cleanup(registries_freep) struct registries *odd =
+                with_docker("", "{\"registry-mirrors\": {}, \"insecure-registries\": \"x\"}");
+        expect(odd, "alpine", "docker.io/library/alpine");
+        struct error err = {0};
+        CHECK_INT(registries_add_docker(odd, "[]", 2, &err), -EBADMSG);
+        CHECK_INT(registries_add_docker(odd, "{", 1, &err), -EBADMSG);
+}
+
 TEST(nothing)
 {
         cleanup(registries_freep) struct registries *reg = load("");
