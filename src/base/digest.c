@@ -49,7 +49,7 @@ static bool well_formed(const char *text, size_t alg_len, const char *hex, size_
         bool separator = true;
         for (size_t i = 0; i < alg_len; i++) {
                 bool word = (text[i] >= 'a' && text[i] <= 'z') || (text[i] >= '0' && text[i] <= '9');
-                if (!word && (separator || !strchr("+._-", text[i])))
+                if (!word && (separator || !memchr("+._-", text[i], 4)))
                         return false;
                 separator = !word;
         }
@@ -150,6 +150,8 @@ void digest_ctx_final(struct digest_ctx *ctx, struct digest *ret_digest)
 {
         *ret_digest = (struct digest){.alg = ctx->alg};
         int ok = EVP_DigestFinal_ex(ctx->evp, ret_digest->bytes, NULL);
+        assert(ok == 1);
+        ok = EVP_DigestInit_ex2(ctx->evp, NULL, NULL); /* the same algorithm again */
         assert(ok == 1);
         (void)ok;
 }

@@ -35,8 +35,9 @@ static int list_item(void *ctx, const struct store_item *item)
         char when[32] = "";
         time_t used = (time_t)item->used_s;
         struct tm tm;
-        strftime(when, sizeof when, "%Y-%m-%d %H:%M", localtime_r(&used, &tm));
-        printf("%-8s %12llu %12llu  %s  %s\n", item->kind, (unsigned long long)item->bytes,
+        if (localtime_r(&used, &tm))
+                strftime(when, sizeof when, "%Y-%m-%d %H:%M", &tm);
+        printf("%-8s %12llu %12llu  %-16s  %s\n", item->kind, (unsigned long long)item->bytes,
                 (unsigned long long)item->size, when, item->name);
         return 0;
 }
@@ -123,7 +124,9 @@ static int cache_verify(struct cli *cli, struct store *store, struct error *err)
 
 int cmd_cache(struct cli *cli, int argc, char **argv)
 {
-        struct error err;
+        struct error err = {0};
+        if (cli->image.cache_dir && !strcmp(cli->image.cache_dir, "none"))
+                return cli_usage("--cache-dir=none: then there is no cache to look after");
         cleanup(daemon_freep) struct daemon *d = NULL;
         if (daemon_start(true, &cli->progress.cancel, &d, NULL, &err) < 0)
                 return cli_fail(&err);

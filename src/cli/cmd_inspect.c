@@ -120,7 +120,7 @@ static void print_human(const struct image *image)
 int cmd_inspect(struct cli *cli, int argc, char **argv)
 {
         (void)argc;
-        struct error err;
+        struct error err = {0};
         cleanup(daemon_freep) struct daemon *d = NULL;
         if (daemon_start(true, &cli->progress.cancel, &d, NULL, &err) < 0)
                 return cli_fail(&err);

@@ -11,7 +11,7 @@
 /* in the process that becomes the daemon */
 static int serve(struct cli *cli, struct session *session, struct daemon *d, const char *reference)
 {
-        struct error err;
+        struct error err = {0};
         cleanup(image_closep) struct image *image = NULL;
         if (cli_open_image(cli, reference, &image, &err) < 0)
                 return cli_fail(&err);
@@ -24,7 +24,7 @@ static int serve(struct cli *cli, struct session *session, struct daemon *d, con
 int cmd_mount(struct cli *cli, int argc, char **argv)
 {
         (void)argc;
-        struct error err;
+        struct error err = {0};
         struct session_options options = {.options = cli->mount_options};
         cleanup(session_freep) struct session *session = NULL;
         int r = session_new(argv[1], &options, &session, &err);

@@ -8,7 +8,7 @@
 
 static int pull_one(struct cli *cli, const char *reference)
 {
-        struct error err;
+        struct error err = {0};
         cleanup(image_closep) struct image *image = NULL;
         int r = cli_open_image(cli, reference, &image, &err);
         if (r == 0) {
@@ -26,7 +26,7 @@ static int pull_one(struct cli *cli, const char *reference)
 
 int cmd_pull(struct cli *cli, int argc, char **argv)
 {
-        struct error err;
+        struct error err = {0};
         cleanup(daemon_freep) struct daemon *d = NULL;
         if (daemon_start(true, &cli->progress.cancel, &d, NULL, &err) < 0)
                 return cli_fail(&err);

@@ -21,7 +21,7 @@ static void print_human(json_t *stat)
 int cmd_stat(struct cli *cli, int argc, char **argv)
 {
         (void)argc;
-        struct error err;
+        struct error err = {0};
         cleanup(freep) char *text = NULL;
         if (mountpoint_stat(argv[0], &text, &err) < 0)
                 return cli_fail_mount(&err);

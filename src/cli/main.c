@@ -69,7 +69,8 @@ static void print_clean(const char *s)
 static int exit_code_of(int code)
 {
         switch (-code) {
-        case ENOENT: return EXIT_NO_SUCH;
+        case ENOENT:
+        case ENOTDIR: return EXIT_NO_SUCH;
         case EACCES: return EXIT_LOGIN;
         case ETIMEDOUT:
         case ENETUNREACH:
@@ -83,8 +84,7 @@ static int exit_code_of(int code)
         case EINVAL: return EXIT_USAGE;
         case EBUSY:
         case ENOTCONN:
-        case ENODEV:
-        case ENOTDIR: return EXIT_MOUNT;
+        case ENODEV: return EXIT_MOUNT;
         default: return EXIT_OTHER;
         }
 }

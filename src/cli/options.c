@@ -168,6 +168,18 @@ static size_t row_of(int id)
         return i;
 }
 
+/* what getopt_long() did not like; word: the last one that it looked at, which for a letter may be the wrong one */
+static int bad_option(int id, const char *word)
+{
+        char letter[] = {'-', (char)optopt, '\0'};
+        const char *name = optopt > 0 && optopt < OPT_LONG && strncmp(word, "--", 2) != 0 ? letter : word;
+        if (id == ':')
+                return cli_usage("%s: an argument is missing", name);
+        if (optopt && name == word)
+                return cli_usage("%s: that option takes no argument", name);
+        return cli_usage("%s: no such option", name);
+}
+
 int options_read(struct cli *cli, int argc, char **argv, int *ret_words)
 {
         struct option longs[ARRAY_LEN(table) + 1] = {0};
@@ -186,10 +198,8 @@ int options_read(struct cli *cli, int argc, char **argv, int *ret_words)
         opterr = 0;
         int id;
         while ((id = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
-                if (id == ':')
-                        return cli_usage("%s: an argument is missing", argv[optind - 1]);
-                if (id == '?')
-                        return cli_usage("%s: no such option", argv[optind - 1]);
+                if (id == ':' || id == '?')
+                        return bad_option(id, argv[optind - 1]);
                 given[row_of(id)] = true;
                 int code = apply(cli, id, optarg);
                 if (code)

@@ -38,7 +38,8 @@ int imagefs_open(const char *reference, const struct imagefs_options *options, s
         };
         struct error e = {0};
         struct image *image;
-        if (image_open(reference, &io, &image, &e) < 0)
+        e.code = image_open(reference, &io, &image, &e);
+        if (e.code < 0)
                 return give_error(&e, err);
         *ret_image = (struct imagefs *)image;
         return 0;

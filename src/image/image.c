@@ -50,8 +50,9 @@ static int open_archive(struct image *im, struct error *err)
         struct files *files = NULL;
         const char *what = im->reference.file;
         int r = blob_open_file(AT_FDCWD, what, &file, err);
-        if (r == 0)
-                r = files_open_tar(file, &files, err);
+        if (r < 0)
+                return r;
+        r = files_open_tar(file, &files, err);
         if (r < 0)
                 return error_wrap(err, r, "%s", what);
         r = source_open_files(files, &im->reference, what, &im->source, err);
@@ -140,7 +141,8 @@ static int load_manifest(struct image *im, const struct image_options *options, 
                 if (manifest_load(&rq, &im->manifest, &top, &stored) == 0) {
                         char when[64];
                         struct tm tm;
-                        strftime(when, sizeof when, "%Y-%m-%d %H:%M", localtime_r(&seen, &tm));
+                        if (!localtime_r(&seen, &tm) || !strftime(when, sizeof when, "%Y-%m-%d %H:%M", &tm))
+                                strcpy(when, "an unknown day"); /* the store's files may say anything */
                         log_warning("%s; using what the name meant on %s", err ? err->msg : "no network", when);
                         r = 0;
                 }
@@ -327,6 +329,12 @@ static int new_absent(uint64_t size, struct blob **ret_blob, struct error *err)
         return 0;
 }
 
+/* of two layers of one digest: do manifest and config say the same of both? */
+static bool same_content(const struct image_layer *a, const struct image_layer *b)
+{
+        return a->descriptor.size == b->descriptor.size && digest_equal(&a->diff_id, &b->diff_id);
+}
+
 static int find_indexes(
         struct image *im, struct index **indexes, struct scan_job *jobs, size_t *ret_jobs, struct error *err)
 {
@@ -334,8 +342,13 @@ static int find_indexes(
         for (size_t i = 0; i < im->manifest.layer_count; i++) {
                 const struct image_layer *il = &im->manifest.layers[i];
                 char text[DIGEST_MAX_TEXT];
-                if (first_twin(im, i) < i)
+                size_t twin = first_twin(im, i);
+                if (twin < i && same_content(il, &im->manifest.layers[twin]))
                         continue;
+                if (twin < i)
+                        return error_set(err, -EBADMSG,
+                                "layers %zu and %zu have one digest (%s), but not one size and diff ID", twin + 1,
+                                i + 1, digest_format(&il->descriptor.digest, text));
                 int r = im->offline ? new_absent(il->descriptor.size, &im->blobs[i], err)
                                     : im->source->ops->blob(im->source, &il->descriptor, &im->blobs[i], err);
                 if (r < 0)
@@ -421,6 +434,13 @@ static int open_store(struct image *im, const struct image_options *options, str
         return store_open(&so, &im->store, err);
 }
 
+/* puts the image in front, unless its file is named already: local sources do that */
+static int name_failure(const struct image *im, int r, struct error *err)
+{
+        const char *file = im->reference.file;
+        return file && err && strstr(err->msg, file) ? r : error_wrap(err, r, "%s", im->name);
+}
+
 /* The image's source and manifest, by the name that it has now. */
 static int open_named(struct image *im, const struct image_options *options, struct error *err)
 {
@@ -431,7 +451,7 @@ static int open_named(struct image *im, const struct image_options *options, str
         int r = open_source(im, options, err);
         if (r == 0)
                 r = load_manifest(im, options, err);
-        return r < 0 ? error_wrap(err, r, "%s", im->name) : 0;
+        return r < 0 ? name_failure(im, r, err) : 0;
 }
 
 /* A short name that is searched for in several registries: the first that has it. */
@@ -487,7 +507,7 @@ int image_open(const char *reference, const struct image_options *options, struc
                 return r;
         r = open_tree(im, options, err);
         if (r < 0)
-                return error_wrap(err, r, "%s", im->name);
+                return name_failure(im, r, err);
         say_tree_notes(im);
         im->idle = idle_start(im->cache);
         *ret_image = take(im);
@@ -499,6 +519,8 @@ void image_close(struct image *im)
         if (!im)
                 return;
         idle_stop(im->idle);
+        if (im->cache)
+                span_cache_stop(im->cache);
         pool_free(im->ahead); /* first of all that is used: its jobs hold layers */
         tree_free(im->tree);
         for (size_t i = 0; i < im->manifest.layer_count; i++) {

@@ -242,7 +242,7 @@ static bool span_ok(const struct index *ix, const uint8_t *p, uint64_t uoff_end,
         if (uoff > uoff_end || uoff_end - uoff > INDEX_SPAN_LEN_MAX || !kind_fits(kind, &ix->info))
                 return false;
         if ((coff != *chunk_end && coff + 1 != *chunk_end) || chunk_len > CHUNK_MAX_LEN ||
-                !range_ok(coff, chunk_len, chunks_size))
+                !range_ok(coff, chunk_len, chunks_size) || coff + chunk_len < *chunk_end)
                 return false;
         *chunk_end = coff + chunk_len;
         if (kind == DECODE_COPY && (coff != uoff || chunk_len < uoff_end - uoff))

@@ -109,38 +109,51 @@ static int inflate_span(
         return decode_span(&point, chunk, (size_t)s->chunk.len, out, (size_t)s->ulen, err);
 }
 
-/* loads every span of the run: ready ones are left pinned for the caller, the others have failed */
+/* can the failure be that of one span alone, so that its neighbours deserve a try of their own? */
+static bool may_be_of_one(int code)
+{
+        return code == -EBADMSG || code == -ENOENT || code == -EIO;
+}
+
+/* span i from its compressed bytes into its entry */
+static int fill_entry(struct layer *l, uint32_t i, const struct index_span *s, const uint8_t *chunk,
+        struct span_entry *e, struct error *err)
+{
+        uint8_t *out = span_bytes(l->cache, e);
+        return out ? inflate_span(l, i, s, chunk, out, err) : error_nomem(err);
+}
+
+/* loads every span of the run: ready ones are left pinned for the caller, the others have failed. Gives the first failure */
 static int load_run(struct layer *l, struct run *run, struct error *err)
 {
-        struct error local = {0};
+        struct error together = {0};
         struct index_span first, last;
         index_span(l->index, run->first, &first);
         index_span(l->index, run->first + run->count - 1, &last);
         size_t len = (size_t)(last.chunk.off + last.chunk.len - first.chunk.off);
         uint8_t *bytes = spare_take(span_cache_spare(l->cache), len);
-        int r = bytes ? cached_read(l->cached, run->first, run->count, bytes, &local) : error_nomem(&local);
-        int ret = r;
+        int r = bytes ? cached_read(l->cached, run->first, run->count, bytes, &together) : error_nomem(&together);
+        bool alone = run->count > 1 && may_be_of_one(r);
+        int ret = 0;
         for (uint32_t i = 0; i < run->count; i++) {
+                struct error local = together;
                 struct index_span s;
                 index_span(l->index, run->first + i, &s);
-                int one = r;
+                uint8_t *chunk = bytes ? bytes + (s.chunk.off - first.chunk.off) : NULL;
+                int one = alone ? cached_read(l->cached, run->first + i, 1, chunk, &local) : r;
+                if (one == 0)
+                        one = fill_entry(l, run->first + i, &s, chunk, run->entry[i], &local);
                 if (one == 0) {
-                        uint8_t *out = span_bytes(l->cache, run->entry[i]);
-                        one = out ? inflate_span(
-                                            l, run->first + i, &s, bytes + (s.chunk.off - first.chunk.off), out, &local)
-                                  : error_nomem(&local);
-                }
-                if (one < 0) {
-                        span_cache_failed(l->cache, run->entry[i], one, &local);
-                        run->entry[i] = NULL;
-                        ret = ret ? ret : one;
-                } else {
                         span_cache_ready(l->cache, run->entry[i]);
+                        continue;
                 }
+                span_cache_failed(l->cache, run->entry[i], one, &local);
+                run->entry[i] = NULL;
+                if (ret == 0 && err)
+                        *err = local;
+                ret = ret ? ret : one;
         }
         spare_give(span_cache_spare(l->cache), bytes, len);
-        if (ret < 0 && err)
-                *err = local;
         return ret;
 }
 
@@ -175,9 +188,22 @@ struct ahead {
         struct run run;
 };
 
+static void give_up(struct ahead *a)
+{
+        struct error busy = {.code = -EAGAIN, .msg = "read-ahead was given up"};
+        for (uint32_t k = 0; k < a->run.count; k++)
+                span_cache_failed(a->layer->cache, a->run.entry[k], -EAGAIN, &busy);
+        layer_unref(a->layer);
+        free(a);
+}
+
 static void run_ahead(void *arg)
 {
         struct ahead *a = arg;
+        if (span_cache_stopped(a->layer->cache)) {
+                give_up(a);
+                return;
+        }
         load_run(a->layer, &a->run, NULL); /* a failure is met again, and told, by whoever needs the span */
         unpin_run(a->layer, &a->run, 0);
         layer_unref(a->layer);
@@ -222,13 +248,8 @@ static void read_ahead(struct layer *l, uint32_t i, const struct stretch *file)
         struct index_span end;
         index_span(l->index, MIN(i + AHEAD_SPANS, spans - 1), &end);
         extend_run(l, &a->run, end.uoff + 1, AHEAD_BYTES);
-        if (span_cache_readahead(l->cache, run_ahead, a))
-                return;
-        struct error busy = {.code = -EAGAIN, .msg = "read-ahead was given up"};
-        for (uint32_t k = 0; k < a->run.count; k++)
-                span_cache_failed(l->cache, a->run.entry[k], -EAGAIN, &busy);
-        layer_unref(l);
-        free(a);
+        if (!span_cache_readahead(l->cache, run_ahead, a))
+                give_up(a);
 }
 
 /* ---- reading ---- */

@@ -27,6 +27,10 @@ struct span_cache_counters {
 };
 struct span_cache_counters span_cache_count(struct span_cache *c);
 
+/** The end is near: no read-ahead is begun any more, and jobs that wait for a thread of the pool give up. Before pool_free(),
+ *  which would otherwise fetch all that they are about. */
+void span_cache_stop(struct span_cache *c);
+
 /** Forgets every span that nobody is using. */
 void span_cache_drop(struct span_cache *c);
 

@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 enum { CHAINS = 4096 };
 
@@ -30,6 +31,7 @@ struct span_cache {
         pthread_mutex_t lock;
         pthread_cond_t changed;
         struct pool *readahead;
+        atomic_bool stopped;
         struct spare *spare; /* locks itself */
         uint64_t max_bytes;
         struct span_entry *chains[CHAINS]; /* under lock, like all below */
@@ -294,7 +296,17 @@ struct spare *span_cache_spare(struct span_cache *c)
 
 bool span_cache_readahead(struct span_cache *c, pool_job_fn *fn, void *arg)
 {
-        return c->readahead && pool_try(c->readahead, fn, arg);
+        return c->readahead && !span_cache_stopped(c) && pool_try(c->readahead, fn, arg);
+}
+
+void span_cache_stop(struct span_cache *c)
+{
+        atomic_store(&c->stopped, true);
+}
+
+bool span_cache_stopped(const struct span_cache *c)
+{
+        return atomic_load(&c->stopped);
 }
 
 struct span_cache_counters span_cache_count(struct span_cache *c)

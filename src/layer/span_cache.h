@@ -50,5 +50,8 @@ void span_cache_forget(struct span_cache *c, const void *owner);
 /** The buffers that the cache uses again, for others to borrow from. */
 struct spare *span_cache_spare(struct span_cache *c);
 
+/** Was span_cache_stop() called? */
+bool span_cache_stopped(const struct span_cache *c);
+
 /** Runs a read-ahead job, if the cache has a pool and it has room. */
 bool span_cache_readahead(struct span_cache *c, pool_job_fn *fn, void *arg);
