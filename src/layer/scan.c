@@ -1,9 +1,10 @@
 /*
- * How: two threads and a ring of buffers between them.
+ * How: three threads and rings of buffers between them. The second has the most to do, so the third takes from it what can be taken.
  *
  *   caller:   blob_stream -> progress, partial file, SHA-256 of the blob -> ring
- *   second:   ring -> decoder -> { SHA-256 of the tar stream, tar entries -> index_builder
+ *   second:   ring -> decoder -> { tar entries -> index_builder; the tar stream -> ring
  *                                { points -> index_builder, with the SHA-256 of each chunk of compressed bytes
+ *   third:    ring -> SHA-256 of the tar stream
  *
  * A point is told when the decoder is already past it, so the second thread keeps the compressed bytes since the last
  * point; a chunk is hashed as one piece when its end is known.
@@ -25,99 +26,12 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "layer/decode.h"
+#include "layer/ring.h"
 
 enum {
-        RING_SLOTS = 8,
-        RING_SLOT_LEN = 256 << 10,
         PIECES_MAX = INDEX_SPANS_MAX,
         LOCK_POLL_MS = 200,
 };
-
-/* ---- the ring: one writer, one reader ---- */
-
-struct ring {
-        pthread_mutex_t lock;
-        pthread_cond_t changed;
-        uint8_t *slot[RING_SLOTS]; /* belongs to the writer while free, to the reader while full */
-        size_t len[RING_SLOTS];
-        unsigned first, count; /* under lock */
-        bool ended, dropped;   /* under lock: no more will come; nobody takes any more */
-};
-
-static int ring_init(struct ring *q, struct error *err)
-{
-        pthread_mutex_init(&q->lock, NULL);
-        pthread_cond_init(&q->changed, NULL);
-        for (int i = 0; i < RING_SLOTS; i++) {
-                q->slot[i] = malloc(RING_SLOT_LEN);
-                if (!q->slot[i])
-                        return error_nomem(err);
-        }
-        return 0;
-}
-
-static void ring_done(struct ring *q)
-{
-        for (int i = 0; i < RING_SLOTS; i++)
-                free(q->slot[i]);
-        pthread_cond_destroy(&q->changed);
-        pthread_mutex_destroy(&q->lock);
-}
-
-static void ring_put(struct ring *q, const uint8_t *data, size_t len)
-{
-        while (len) {
-                pthread_mutex_lock(&q->lock);
-                while (q->count == RING_SLOTS && !q->dropped)
-                        pthread_cond_wait(&q->changed, &q->lock);
-                bool dropped = q->dropped;
-                unsigned i = (q->first + q->count) % RING_SLOTS;
-                pthread_mutex_unlock(&q->lock);
-                if (dropped)
-                        return;
-                size_t n = MIN(len, (size_t)RING_SLOT_LEN);
-                memcpy(q->slot[i], data, n);
-                q->len[i] = n;
-                pthread_mutex_lock(&q->lock);
-                q->count++;
-                pthread_cond_signal(&q->changed);
-                pthread_mutex_unlock(&q->lock);
-                data += n;
-                len -= n;
-        }
-}
-
-static void ring_flag(struct ring *q, bool *flag)
-{
-        pthread_mutex_lock(&q->lock);
-        *flag = true;
-        pthread_cond_broadcast(&q->changed);
-        pthread_mutex_unlock(&q->lock);
-}
-
-/* the next full slot; false at the end. It stays the reader's until ring_release() */
-static bool ring_take(struct ring *q, const uint8_t **ret_data, size_t *ret_len)
-{
-        pthread_mutex_lock(&q->lock);
-        while (!q->count && !q->ended)
-                pthread_cond_wait(&q->changed, &q->lock);
-        bool some = q->count;
-        if (some) {
-                *ret_data = q->slot[q->first];
-                *ret_len = q->len[q->first];
-        }
-        pthread_mutex_unlock(&q->lock);
-        return some;
-}
-
-static void ring_release(struct ring *q)
-{
-        pthread_mutex_lock(&q->lock);
-        q->first = (q->first + 1) % RING_SLOTS;
-        q->count--;
-        pthread_cond_signal(&q->changed);
-        pthread_mutex_unlock(&q->lock);
-}
 
 /* ---- the scan ---- */
 
@@ -130,10 +44,11 @@ struct piece {
 
 struct scan {
         const struct scan_request *rq;
-        struct ring ring;
+        struct ring blob_ring, tar_ring;
         uint64_t taken;                /* compressed bytes that the caller's thread took in */
         struct digest_ctx *blob_hash;  /* caller's thread */
         struct store_partial *partial; /* caller's thread; may be NULL */
+        struct digest_ctx *diff_hash;  /* the third thread's, until it is joined */
         bool partial_bad;              /* caller's thread: what an earlier try left cannot be read back */
         struct error take_error;       /* caller's thread: why the bytes were not taken in */
 
@@ -142,7 +57,6 @@ struct scan {
         struct decoder *decoder;
         struct tar_reader *tar;
         struct index_builder *builder;
-        struct digest_ctx *diff_hash;
         uint64_t uoff;      /* bytes of the tar stream so far */
         struct buf pending; /* compressed bytes from pending_off on */
         uint64_t pending_off;
@@ -195,7 +109,7 @@ static int take_data(void *ctx, const uint8_t *data, size_t len)
         struct scan *s = ctx;
         if (s->uoff + len > SCAN_FREE && (s->uoff + len) / SCAN_RATIO_MAX > blob_size(s->rq->blob))
                 return error_set(&s->error, -EFBIG, "expands to more than %d times its size", SCAN_RATIO_MAX);
-        digest_ctx_update(s->diff_hash, data, len);
+        ring_put(&s->tar_ring, data, len);
         int r = tar_push(s->tar, data, len, &s->error);
         if (r < 0 && s->entry_error.code)
                 s->error = s->entry_error;
@@ -326,13 +240,26 @@ static void *decode_thread(void *arg)
         struct scan *s = arg;
         const uint8_t *data;
         size_t len;
-        while (s->code == 0 && ring_take(&s->ring, &data, &len)) {
+        while (s->code == 0 && ring_take(&s->blob_ring, &data, &len)) {
                 s->code = decode_bytes(s, data, len);
-                ring_release(&s->ring);
+                ring_release(&s->blob_ring);
         }
         if (s->code == 0)
                 s->code = end_decoding(s);
-        ring_flag(&s->ring, &s->ring.dropped);
+        ring_drop(&s->blob_ring);
+        ring_end(&s->tar_ring);
+        return NULL;
+}
+
+static void *hash_thread(void *arg)
+{
+        struct scan *s = arg;
+        const uint8_t *data;
+        size_t len;
+        while (ring_take(&s->tar_ring, &data, &len)) {
+                digest_ctx_update(s->diff_hash, data, len);
+                ring_release(&s->tar_ring);
+        }
         return NULL;
 }
 
@@ -349,7 +276,7 @@ static void take_in(struct scan *s, const void *data, size_t len)
         s->taken += len;
         if (s->rq->progress)
                 atomic_store_explicit(&s->rq->progress->done, s->taken, memory_order_relaxed);
-        ring_put(&s->ring, data, len);
+        ring_put(&s->blob_ring, data, len);
 }
 
 static int take_stream(void *ctx, const void *data, size_t len)
@@ -404,20 +331,34 @@ static int take_all(struct scan *s, uint64_t left_over, struct error *err)
         return r;
 }
 
-/* runs both threads to their ends; 0 when both were content */
-static int run_threads(struct scan *s, uint64_t left_over, int *ret_take, struct error *err)
+/* a thread that no signal reaches */
+static int start_thread(pthread_t *ret_thread, void *(*fn)(void *), struct scan *s, struct error *err)
 {
-        pthread_t thread;
         sigset_t all, before;
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before);
-        int r = -pthread_create(&thread, NULL, decode_thread, s);
+        int r = -pthread_create(ret_thread, NULL, fn, s);
         pthread_sigmask(SIG_SETMASK, &before, NULL);
+        return r < 0 ? error_set(err, r, "start a thread: %s", strerror(-r)) : 0;
+}
+
+/* runs all threads to their ends; 0 when all were content */
+static int run_threads(struct scan *s, uint64_t left_over, int *ret_take, struct error *err)
+{
+        pthread_t decode, hash;
+        int r = start_thread(&hash, hash_thread, s, err);
         if (r < 0)
-                return *ret_take = error_set(err, r, "start a thread: %s", strerror(-r));
-        *ret_take = take_all(s, left_over, err);
-        ring_flag(&s->ring, &s->ring.ended);
-        pthread_join(thread, NULL);
+                return *ret_take = r;
+        r = start_thread(&decode, decode_thread, s, err);
+        if (r == 0) {
+                *ret_take = take_all(s, left_over, err);
+                ring_end(&s->blob_ring);
+                pthread_join(decode, NULL);
+        } else {
+                *ret_take = r;
+                ring_end(&s->tar_ring);
+        }
+        pthread_join(hash, NULL);
         if (*ret_take == 0 && s->code < 0 && err)
                 *err = s->error;
         return *ret_take < 0 ? *ret_take : s->code;
@@ -480,7 +421,8 @@ static void scan_done(struct scan *s)
         buf_done(&s->pending);
         buf_done(&s->pieces);
         buf_done(&s->piece);
-        ring_done(&s->ring);
+        ring_done(&s->blob_ring);
+        ring_done(&s->tar_ring);
 }
 
 static int scan_init(struct scan *s, const struct scan_request *rq, struct error *err)
@@ -489,7 +431,8 @@ static int scan_init(struct scan *s, const struct scan_request *rq, struct error
         buf_init(&s->pending, CHUNK_MAX_LEN);
         buf_init(&s->pieces, (size_t)PIECES_MAX * sizeof(struct piece));
         buf_init(&s->piece, DECODE_SPAN);
-        int r = ring_init(&s->ring, err);
+        int r = ring_init(&s->blob_ring, err), r_tar = ring_init(&s->tar_ring, err);
+        r = r < 0 ? r : r_tar;
         enum digest_alg alg = rq->digest.alg ? rq->digest.alg : DIGEST_SHA256;
         s->blob_hash = digest_ctx_new(alg);
         s->diff_hash = digest_ctx_new(rq->diff_id.alg ? rq->diff_id.alg : DIGEST_SHA256);

@@ -1,8 +1,9 @@
 #pragma once
 /**
  * The first look at a layer: its blob is read once, from its first byte to its last, and in that pass hashed, kept in the
- * store (unless the blob is local), inflated, its tar headers collected and its index built. Memory does not depend on the layer's size, but for the
- * index. Two threads a scan: the caller's takes the bytes in, hashes and keeps them; a second one decodes.
+ * store (unless the blob is local), inflated, its tar headers collected and its index built. Memory does not depend on the layer's
+ * size, but for the index. Three threads a scan: the caller's takes the bytes in, hashes and keeps them; one decodes; one hashes
+ * what came of it.
  */
 #include <stdatomic.h>
 #include <stdbool.h>

@@ -143,9 +143,14 @@ class Bench:
     def curl(self, port):
         return self.timed("curl -sfZ " + " ".join(f"-o /dev/null {u}" for u in self.urls(port)) + " 2>/dev/null")
 
-    def pipes(self, port):
-        return self.timed("; ".join(f"(set -o pipefail; curl -sf {u} | igzip -dc - | tar t >/dev/null) &"
-                                    for u in self.urls(port)).replace("&;", "&") + " wait")
+    def pipes(self, port, blob_hash="", tar_hash=""):
+        return self.timed("".join(f"(set -o pipefail; curl -sf {u} {blob_hash}| igzip -dc - {tar_hash}| tar t >/dev/null) & "
+                                  for u in self.urls(port)) + "wait")
+
+    def hashing_pipes(self, port):
+        """The same, with the two hashes that an image's layer must have."""
+        tee = "| tee >(openssl sha256 >/dev/null) "
+        return self.pipes(port, tee, tee)
 
     def podman(self, port):
         p = f"podman --root {self.tmp}/podman --runroot {self.tmp}/podrun --storage-driver overlay"
@@ -182,7 +187,8 @@ class Bench:
         table.compare(what, series)
 
     def mount(self):
-        others = {"curl alone": self.curl, "curl \\| igzip \\| tar t": self.pipes, "podman pull, image mount": self.podman,
+        others = {"curl alone": self.curl, "curl \\| igzip \\| tar t": self.pipes,
+                  "the same, with both sha256": self.hashing_pipes, "podman pull, image mount": self.podman,
                   "skopeo copy, umoci unpack": self.umoci}
         if self.a.quick:
             del others["skopeo copy, umoci unpack"]
