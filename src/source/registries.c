@@ -770,8 +770,12 @@ int registries_names(const struct registries *reg, const struct reference *ref, 
                 r = repository ? make_name(repository, ref, &names[count], err) : error_nomem(err);
                 if (r < 0)
                         break;
+                if (searches && names[count].short_name) /* it would be Docker Hub's */
+                        r = error_set(err, -EINVAL,
+                                "unqualified-search-registries: \"%.100s\" is no host name (it needs a '.' or a port)",
+                                place);
                 count++;
-        } while (count < searches && (s = s->next));
+        } while (r == 0 && count < searches && (s = s->next));
         if (r < 0) {
                 names_free(names, count);
                 return r;

@@ -243,7 +243,7 @@ def busybox_layer():
     busybox = pathlib.Path(shutil.which("busybox")).read_bytes()
     names = run("busybox", "--list").out.split()
     links = [member(f"bin/{n}", type=tarfile.SYMTYPE, linkname="busybox", mode=0o777) for n in names if n != "busybox"]
-    return layer(member("bin"), member("bin/busybox", busybox, mode=0o755), *links, member("etc"),
+    return layer(member("./"), member("bin"), member("bin/busybox", busybox, mode=0o755), *links, member("etc"),
                  member("etc/os-release", "ID=busybox\n"), member("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"),
                  member("root", mode=0o700), member("tmp", mode=0o1777), member("dev"), member("proc"))
 

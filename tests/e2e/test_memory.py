@@ -97,17 +97,19 @@ class Memory(unittest.TestCase):
             lab.run("find", mnt, "-size", "+100k")  # every entry is looked at
             before, _ = self.say("all looked up", mnt)
             self.assertLessEqual(before["VmRSS"], self.idle)
-            names, wrong = list(self.big), []
+            names, wrong, rounds = list(self.big), [], []
             for _ in range(2):
                 threads = [threading.Thread(target=self.read_big, args=(mnt, wrong, [names[(i * 7 + k * 5) % BIG] for k in range(6)]))
                            for i in range(32)]
                 [t.start() for t in threads]
                 [t.join() for t in threads]
                 after, s = self.say("32 readers", mnt)
+                rounds.append(after["RssAnon"])
             self.assertEqual(wrong, [])
             self.assertLessEqual(after["VmHWM"], self.idle + memory + 100 * FILES)
             self.assertLessEqual(after["RssAnon"] - before["RssAnon"], memory + 24 * MB)
             self.assertLessEqual(s["span_cache_bytes"], memory)
+            self.assertLess(rounds[1] - rounds[0], 8 * MB)  # it does not grow with time
 
     def test_descriptors_and_threads(self):
         """neither grows with files or readers"""

@@ -228,6 +228,8 @@ def oracle_tree(layers):
 
         def apply(self, tf, layer):
             members = [m for m in o.members(tf) if self.wanted(m)]
+            if any(m.islnk() and o.comps(m.name) == o.comps(m.linkname) for m in members):
+                raise Ambiguous  # a link to itself: whether its target is still there depends on the order
             self.marked = []
             before = self.lower_paths()
             for m in members:

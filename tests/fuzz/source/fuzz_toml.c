@@ -40,6 +40,15 @@ static void ask(const struct registries *reg, const char *name)
         } else {
                 assert(err.msg[0]);
         }
+        struct reference *names;
+        if (registries_names(reg, &ref, &names, &count, &err) == 0) {
+                assert(count >= 1);
+                for (size_t i = 0; i < count; i++)
+                        assert(names[i].domain && names[i].path && !names[i].tag == !ref.tag);
+                names_free(names, count);
+        } else {
+                assert(err.msg[0]);
+        }
         reference_done(&ref);
 }
 

@@ -53,21 +53,18 @@ TEST(hashes_are_right_in_any_pieces)
         CHECK_INT(parse(ABC, &want), 0);
         CHECK_INT(digest_memory(DIGEST_SHA512, "abc", 3, &got), 0);
         CHECK(digest_equal(&want, &got));
-        cleanup(digest_ctx_freep) struct digest_ctx *ctx = digest_ctx_new(DIGEST_SHA256);
-        CHECK(ctx);
-        for (int round = 0; round < 2; round++) { /* it starts over by itself */
-                char text[1000];
-                memset(text, 'x', sizeof text);
-                for (size_t at = 0, n = 1; at < sizeof text; at += n, n = MIN(n * 2, sizeof text - at))
+        char text[1000];
+        memset(text, 'x', sizeof text);
+        for (size_t len = 0; len <= sizeof text; len += sizeof text) {
+                cleanup(digest_ctx_freep) struct digest_ctx *ctx = digest_ctx_new(DIGEST_SHA256);
+                CHECK(ctx);
+                for (size_t at = 0, n = 1; at < len; at += n, n = MIN(n * 2, len - at))
                         digest_ctx_update(ctx, text + at, n);
                 digest_ctx_update(ctx, NULL, 0);
                 digest_ctx_final(ctx, &got);
-                CHECK_INT(digest_memory(DIGEST_SHA256, text, sizeof text, &want), 0);
+                CHECK_INT(digest_memory(DIGEST_SHA256, text, len, &want), 0);
                 CHECK(digest_equal(&want, &got));
         }
-        digest_ctx_final(ctx, &got);
-        CHECK_INT(parse(EMPTY, &want), 0);
-        CHECK(digest_equal(&want, &got));
 }
 
 TEST(a_check_says_what_and_both)

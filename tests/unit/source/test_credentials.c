@@ -186,6 +186,10 @@ TEST(keys)
         CHECK_STR(in_text(k, "registry-1.docker.io", "org/a", KEY("docker.io")), "u:p:w::");
         CHECK_STR(in_text(k, "q.io", "a", KEY("https://index.docker.io/v1/")), "none");
 
+        static const char twice[] = "{\"auths\":{\"q.io\":{\"auth\":\"" AUTH_HOST
+                                    "\"}},\"auths\":{\"q.io\":{\"auth\":\"" AUTH_ORG "\",\"auth\":\"" AUTH_UPW "\"}}}";
+        CHECK_STR(in_text(CREDENTIALS_DOCKER, "q.io", "a", twice), "u:p:w::"); /* the last one, as docker has it */
+
         static const char legacy[] = "{\"q.io/x/y\":{\"auth\":\"" AUTH_UPW "\"}}";
         CHECK_STR(in_text(CREDENTIALS_LEGACY, "q.io", "a", legacy), "u:p:w::");
         CHECK_STR(in_text(CREDENTIALS_LEGACY, "r.io", "a", legacy), "none");

@@ -114,6 +114,16 @@ TEST(short_names)
         means(list, "library/alpine", "docker.io/library/alpine:latest");
         means(list, "localhost/x", "localhost/x:latest");
 
+        cleanup(registries_freep) struct registries *odd =
+                load("unqualified-search-registries = ['a.test', 'intern']\n");
+        struct reference ref, *names;
+        size_t count;
+        struct error err = {0};
+        CHECK_INT(reference_parse_name("app", &ref, NULL), 0);
+        CHECK_INT(registries_names(odd, &ref, &names, &count, &err), -EINVAL);
+        CHECK(strstr(err.msg, "\"intern\""));
+        reference_done(&ref);
+
         cleanup(registries_freep) struct registries *hub =
                 load("unqualified-search-registries = ['a.test', 'docker.io']\n");
         means(hub, "app", "docker.io/library/app:latest");
