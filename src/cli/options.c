@@ -48,7 +48,7 @@ static const struct {
         {OPT_OFFLINE, "offline", NULL, "ask no registry: only what is in the cache", FOR_IMAGES},
         {OPT_CACHE_DIR, "cache-dir", "DIR", "where fetched data are kept; \"none\": nowhere", FOR_IMAGES | FOR_CACHE},
         {OPT_CACHE_SIZE, "cache-size", "SIZE", "how much is kept (default 10G)", FOR_IMAGES | FOR_CACHE},
-        {OPT_MEMORY, "memory", "SIZE", "inflated data kept in memory (default 24M)", FOR_MOUNT},
+        {OPT_MEMORY, "memory", "SIZE", "inflated data kept in memory (default 64M)", FOR_MOUNT},
         {OPT_AUTHFILE, "authfile", "FILE", "credentials as docker or podman wrote them", FOR_IMAGES},
         {OPT_CREDS, "creds", "USER[:PASSWORD]", "credentials for the registry", FOR_IMAGES},
         {OPT_TLS_VERIFY, "tls-verify", "[true|false]", "check the registry's certificate (default true)", FOR_IMAGES},

@@ -34,7 +34,7 @@ struct image_progress {
         atomic_bool cancel;
 };
 
-enum { IMAGE_MEMORY_DEFAULT = 24 << 20 };
+enum { IMAGE_MEMORY_DEFAULT = 64 << 20 };
 
 /** options and its strings are borrowed during the call; progress must live as long as the image. */
 int image_open(const char *reference, const struct image_options *options, struct image **ret_image, struct error *err);
