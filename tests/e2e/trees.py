@@ -195,9 +195,6 @@ def oracle_tree(layers):
     o = oracle()
 
     class Stacked(o.Tree):
-        def lower_paths(self):
-            return {r["path"] for r in self.dump()} if self.root.kids else set()
-
         def hide(self, parts, members):
             """the lower directory of a whiteout; symlinks on the way give way"""
             d = self.root
@@ -231,7 +228,8 @@ def oracle_tree(layers):
             if any(m.islnk() and o.comps(m.name) == o.comps(m.linkname) for m in members):
                 raise Ambiguous  # a link to itself: whether its target is still there depends on the order
             self.marked = []
-            before = self.lower_paths()
+            # a link to what a whiteout of the same layer hides: whether it is still there depends on the order
+            before = {m.linkname for m in members if m.islnk() and self.lookup(o.comps(m.linkname)) is not None}
             for m in members:
                 p = o.comps(m.name)
                 if not p or not p[-1].startswith(o.WH) or any(c.startswith(".wh..wh.") for c in p[:-1]):
@@ -276,7 +274,7 @@ def oracle_tree(layers):
             if k == "hard":
                 tp = o.comps(m.linkname)
                 n = self.lookup(tp)
-                if n is None and "/".join(tp) in self.before:
+                if n is None and m.linkname in self.before:
                     raise Ambiguous
                 if n is None or n.t == "dir":
                     return
