@@ -136,8 +136,9 @@ static void take_back(struct store_partial *p)
         if (data < 0 || map < 0 || fstat(data, &st) < 0 || (uint64_t)st.st_size != p->size ||
                 !map_is_full(map, p->size))
                 return;
-        if (renameat2(blobs, p->hex, s->fd[STORE_PARTIAL], p->hex, RENAME_NOREPLACE) == 0)
-                unlinkat(blobs, name, 0);
+        /* the map first: one that stays behind would promise what is not there */
+        if (faccessat(s->fd[STORE_PARTIAL], p->hex, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && unlinkat(blobs, name, 0) == 0)
+                renameat2(blobs, p->hex, s->fd[STORE_PARTIAL], p->hex, RENAME_NOREPLACE);
 }
 
 int store_partial_open(struct store *s, const struct digest *d, uint64_t size, struct store_partial **ret_partial,
@@ -219,7 +220,8 @@ int store_partial_append(struct store_partial *p, const void *data, size_t len, 
         return 0;
 }
 
-/* map first: one without its data says nothing wrong, data without a map would be lost */
+/* The map comes last: killed in between, the data are lost, but nothing is promised that is not there. Everything slow is
+ * done before, so that this takes bad luck. */
 static int partial_rename(struct store_partial *p, uint64_t chunk_count)
 {
         struct store *s = p->store;
@@ -236,12 +238,14 @@ static int partial_rename(struct store_partial *p, uint64_t chunk_count)
                 store_tmp_drop(s, &t);
                 return r;
         }
-        r = store_tmp_commit(s, &t, blobs, map_name(p->hex, name), true);
-        if (r == 0 && renameat(s->fd[STORE_PARTIAL], p->hex, blobs, p->hex) < 0)
+        map_name(p->hex, name);
+        if (fdatasync(t.fd) < 0 || (unlinkat(blobs, name, 0) < 0 && errno != ENOENT) ||
+                renameat(s->fd[STORE_PARTIAL], p->hex, blobs, p->hex) < 0) {
                 r = -errno;
-        if (r == 0 && fsync(blobs) < 0 && errno != EINVAL)
-                r = -errno;
-        return r;
+                store_tmp_drop(s, &t);
+                return r;
+        }
+        return store_tmp_commit(s, &t, blobs, name, true);
 }
 
 int store_partial_publish(struct store_partial *p, uint64_t chunk_count, struct error *err)
