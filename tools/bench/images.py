@@ -3,7 +3,7 @@
 tiny    busybox: one layer, some hundred names, 1 MB
 medium  three layers: debootstrap's minbase; python3, numpy and git over it; removals (whiteouts, an opaque directory) and
         some changed files. About 400 MB before compression
-large   medium and one layer more: at least 60,000 files, 1.5 GB in all
+large   medium and one layer of compilers, headers and libraries more: 110,000 files, 3 GB in all
 
 A layer is what apt-get left in the upper directory of an overlay; overlayfs' marks of removal become the names that
 the OCI specification gives them. Compressed by gzip -6, as most layers that registries hold.
