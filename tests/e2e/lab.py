@@ -79,6 +79,12 @@ def need(*programs):
             raise unittest.SkipTest(f"{p} is not installed")
 
 
+def need_plain_build():
+    """Skips a test of memory or time when the program is built with a sanitizer."""
+    if "libasan" in run("ldd", IMAGEFS).out or "libtsan" in run("ldd", IMAGEFS).out:
+        raise unittest.SkipTest("the program is built with a sanitizer")
+
+
 def need_shared():
     if not (SHARED / "corpus/oracle.py").exists():
         raise unittest.SkipTest("no shared corpus here")

@@ -56,6 +56,7 @@ def memory_of(pid):
 class Memory(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
+        lab.need_plain_build()
         blob, cls.big, cls.names = image()
         cls.layout = lab.Layout().image(blob)
         cls.cache = lab.folder("cache")

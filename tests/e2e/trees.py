@@ -317,11 +317,12 @@ def oracle_tree(layers):
     t = Stacked(Options)
     o.errors.clear()
     import io
+    tree = {}
     for i, data in enumerate(layers, 1):
         tf = o.open_tar(io.BytesIO(data), Options)
         if tf is not None:
             t.apply(tf, i)
-    tree = {r["path"]: r for r in t.dump()}
-    if any(len(o.enc(c)) > 255 for path in tree for c in path.split("/")):
-        raise Ambiguous  # made along a symlink; no file system has such a name
+        tree = {r["path"]: r for r in t.dump()}
+        if any(len(o.enc(c)) > 255 for path in tree for c in path.split("/")):
+            raise Ambiguous  # made along a symlink; no file system has such a name
     return tree
