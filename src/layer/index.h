@@ -26,7 +26,8 @@
 enum {
         INDEX_VERSION = 1,
         INDEX_ENTRIES_MAX = 16 << 20,
-        INDEX_STRINGS_MAX = 1 << 30, /* bytes of names, link targets, xattrs of one layer */
+        INDEX_STRINGS_MAX = 256 << 20, /* bytes of names, link targets, xattrs of one layer; of extents, too */
+        INDEX_WINDOWS_MAX = 1 << 30,
         INDEX_SPANS_MAX = 16 << 20,
         INDEX_FILE_MAX = 2047 << 20,
 };

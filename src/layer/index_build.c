@@ -41,7 +41,7 @@ struct index_builder *index_builder_new(void)
         buf_init(&b->section[SECTION_XATTRS], INDEX_STRINGS_MAX);
         buf_init(&b->section[SECTION_EXTENTS], INDEX_STRINGS_MAX);
         buf_init(&b->section[SECTION_SPANS], (size_t)INDEX_SPANS_MAX * SPAN_LEN);
-        buf_init(&b->section[SECTION_WINDOWS], INDEX_STRINGS_MAX);
+        buf_init(&b->section[SECTION_WINDOWS], INDEX_WINDOWS_MAX);
         buf_init(&b->section[SECTION_ATTRS], (size_t)INDEX_ENTRIES_MAX * ATTR_LEN);
         buf_add(&b->section[SECTION_STRINGS], "\0\0", 3);
         b->seed = map_seed();
