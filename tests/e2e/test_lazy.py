@@ -190,7 +190,7 @@ class Offline(unittest.TestCase):
         p = lab.imagefs(self.server.image, mnt, *self.options, env=faulty.QUICK)
         self.addCleanup(lab.imagefs, "umount", mnt)
         self.assertEqual(len(p.err.splitlines()), 1, p.err)
-        self.assertIn("using what the name meant on 20", p.err)
+        self.assertIn("used instead: what the name meant on 20", p.err)
         self.assertEqual((mnt / "a").read_text(), "content")
 
     def test_at_once(self):
