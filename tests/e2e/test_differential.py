@@ -17,7 +17,7 @@ import trees
 
 SEED = os.environ.get("SEED", "1")  # the same every time, unless a person wants others: SEED=any
 SEED = random.SystemRandom().randrange(1 << 32) if SEED == "any" else int(SEED)
-CASES = int(os.environ.get("CASES", 1500))
+CASES = int(os.environ.get("CASES", 3000))
 ONLY = os.environ.get("ONLY")
 SECONDS = float(os.environ.get("SECONDS", 35 if "CASES" not in os.environ else 1e9))  # then the run ends, whatever CASES says
 MOUNT_EVERY = 60
