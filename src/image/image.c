@@ -143,7 +143,8 @@ static int load_manifest(struct image *im, const struct image_options *options, 
                         struct tm tm;
                         if (!localtime_r(&seen, &tm) || !strftime(when, sizeof when, "%Y-%m-%d %H:%M", &tm))
                                 strcpy(when, "an unknown day"); /* the store's files may say anything */
-                        log_warning("%s (used instead: what the name meant on %s)", err ? err->msg : "no network", when);
+                        log_warning(
+                                "%s (used instead: what the name meant on %s)", err ? err->msg : "no network", when);
                         r = 0;
                 }
         } else if (r == 0 && !im->source->local && !rq.offline) {
