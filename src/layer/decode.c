@@ -28,7 +28,7 @@
  * What a candidate uses is known once 32 KiB more came out, or its member has ended: by then the inflater has collected all that is
  * used of the window, in the order of first use (inflate.h). Without the places where these bytes stood they are a
  * quarter shorter, once compressed, than the window with all others zeroed. One candidate is collected at a time; blocks that begin
- * meanwhile are passed over.
+ * meanwhile are passed over, unless it uses more than the best one already.
  *
  * zstd: only the beginnings of frames are ways in, and the frames' headers are looked at here, for dictionaries and for skippable
  * frames, whose content may be as long as 4 GiB. The rest is libzstd's. Limits: a frame larger than DECODE_SPAN_MAX makes the
@@ -383,10 +383,36 @@ static void begin(struct decoder *d, bool committed)
                 point_taken(d, c->coff, c->uoff);
 }
 
+/** What output does to candidates. */
+static int progress(struct decoder *d)
+{
+        int r = 0;
+        if (d->now->is && d->uoff - d->now->uoff >= DECODE_WINDOW)
+                r = collected(d);
+        if (r == 0 && d->best->is && !d->now->is && due(d, d->coff, AT_CHOICE))
+                r = choose(d);
+        if (!d->now->is && !d->best->is)
+                judge_span(d, d->coff, d->uoff); /* the next point can only be behind this */
+        return r;
+}
+
+/** Does the candidate that is being collected use more already than the best one did? */
+static bool lost(const struct decoder *d)
+{
+        return d->now->is && !d->now->committed && d->best->is && d->now->collecting &&
+               d->now->used.len > d->best->used.len;
+}
+
 /** The inflater stands between two blocks. */
 static int at_block(struct decoder *d)
 {
         d->want_symbol = false;
+        if (lost(d)) {
+                d->now->is = false;
+                int r = progress(d);
+                if (r < 0)
+                        return r;
+        }
         if (!d->now->is) {
                 if (due(d, d->coff, AT_BLOCK))
                         begin(d, false);
@@ -411,19 +437,6 @@ static int at_symbol(struct decoder *d)
         d->want_symbol = false;
         int r = collected(d);
         begin(d, true);
-        return r;
-}
-
-/** What output does to candidates. */
-static int progress(struct decoder *d)
-{
-        int r = 0;
-        if (d->now->is && d->uoff - d->now->uoff >= DECODE_WINDOW)
-                r = collected(d);
-        if (r == 0 && d->best->is && !d->now->is && due(d, d->coff, AT_CHOICE))
-                r = choose(d);
-        if (!d->now->is && !d->best->is)
-                judge_span(d, d->coff, d->uoff); /* the next point can only be behind this */
         return r;
 }
 

@@ -232,11 +232,37 @@ static bool kind_fits(enum decode_kind kind, const struct index_info *info)
         return kind >= DECODE_MEMBER && kind <= DECODE_STORED;
 }
 
+/* bits of the copy of the block's header */
+static uint32_t span_header_bits(const uint8_t *p)
+{
+        return p[SPAN_KIND] == DECODE_INSIDE ? get_le16(p + SPAN_REST) : 0;
+}
+
+/* bytes of the span's group that are its own: header and window */
+static uint32_t span_group_len(const uint8_t *p)
+{
+        return (span_header_bits(p) + 7) / 8 + get_le16(p + SPAN_WINDOW_LEN);
+}
+
+/* does the group hold what the span needs? */
+static bool group_ok(const struct index *ix, const uint8_t *p)
+{
+        const struct part *windows = &ix->section[SECTION_WINDOWS];
+        uint32_t group = get_le32(p + SPAN_GROUP), len = span_group_len(p);
+        if (len == 0)
+                return true;
+        if (!range_ok(group, GROUP_HEAD, windows->len))
+                return false;
+        const uint8_t *head = windows->data + group;
+        return range_ok((uint64_t)group + GROUP_HEAD, get_le32(head + GROUP_PACKED_LEN), windows->len) &&
+               get_le32(head + GROUP_LEN) <= INDEX_GROUP_MAX &&
+               range_ok(get_le16(p + SPAN_AT), len, get_le32(head + GROUP_LEN));
+}
+
 static bool span_ok(const struct index *ix, const uint8_t *p, uint64_t uoff_end, uint64_t *chunk_end)
 {
         uint64_t uoff = get_le64(p + SPAN_UOFF), coff = get_le64(p + SPAN_COFF);
-        uint32_t chunk_len = get_le32(p + SPAN_CHUNK_LEN), header_bits = get_le16(p + SPAN_HEADER_BITS);
-        uint32_t window_len = get_le32(p + SPAN_WINDOW_LEN);
+        uint32_t chunk_len = get_le32(p + SPAN_CHUNK_LEN), window_len = get_le16(p + SPAN_WINDOW_LEN);
         uint64_t chunks_size = ix->info.unpacked ? ix->info.tar_size : ix->info.blob_size;
         enum decode_kind kind = p[SPAN_KIND];
         if (uoff > uoff_end || uoff_end - uoff > INDEX_SPAN_LEN_MAX || !kind_fits(kind, &ix->info))
@@ -247,11 +273,12 @@ static bool span_ok(const struct index *ix, const uint8_t *p, uint64_t uoff_end,
         *chunk_end = coff + chunk_len;
         if (kind == DECODE_COPY && (coff != uoff || chunk_len < uoff_end - uoff))
                 return false;
-        if (p[SPAN_BITS] > 7 || p[SPAN_FLAGS] > SPAN_FINAL || header_bits > DECODE_HEADER_MAX * 8 ||
-                (kind == DECODE_INSIDE) != (header_bits != 0) || window_len > DECODE_WINDOW || window_len > uoff)
+        if (p[SPAN_BITS] > (SPAN_BITS_MASK | SPAN_FINAL) || window_len > DECODE_WINDOW || window_len > uoff)
                 return false;
-        return range_ok(get_le32(p + SPAN_WINDOW), (header_bits + 7u) / 8 + (uint64_t)get_le32(p + SPAN_PACKED_LEN),
-                ix->section[SECTION_WINDOWS].len);
+        if (kind == DECODE_INSIDE ? !span_header_bits(p) || span_header_bits(p) > DECODE_HEADER_MAX * 8
+                                  : kind != DECODE_STORED && get_le16(p + SPAN_REST))
+                return false;
+        return group_ok(ix, p);
 }
 
 static int check_spans(const struct index *ix, struct error *err)
@@ -433,16 +460,6 @@ void index_span(const struct index *ix, uint32_t i, struct index_span *s)
         s->uoff = get_le64(p + SPAN_UOFF);
         s->ulen = (i + 1 < ix->info.spans ? get_le64(p + SPAN_LEN + SPAN_UOFF) : ix->info.tar_size) - s->uoff;
         get_chunk(ix, i, &s->chunk);
-        s->point = (struct decode_point){
-                .kind = p[SPAN_KIND],
-                .coff = s->chunk.off,
-                .bits = p[SPAN_BITS],
-                .final = p[SPAN_FLAGS] & SPAN_FINAL,
-                .stored_left = get_le16(p + SPAN_STORED_LEFT),
-                .header_bits = get_le16(p + SPAN_HEADER_BITS),
-                .header = ix->section[SECTION_WINDOWS].data + get_le32(p + SPAN_WINDOW),
-                .window_len = get_le32(p + SPAN_WINDOW_LEN),
-        };
 }
 
 uint32_t index_find_span(const struct index *ix, uint64_t uoff)
@@ -460,15 +477,41 @@ uint32_t index_find_span(const struct index *ix, uint64_t uoff)
         return low;
 }
 
-int index_window(const struct index *ix, uint32_t i, uint8_t *window, size_t *ret_len, struct error *err)
+/* unpacks a group, unless it is there */
+static int fill_windows(const struct index *ix, uint32_t group, struct index_windows *windows, struct error *err)
+{
+        if (windows->of == ix && windows->group == group)
+                return 0;
+        const uint8_t *head = ix->section[SECTION_WINDOWS].data + group;
+        int r = window_unpack(
+                head + GROUP_HEAD, get_le32(head + GROUP_PACKED_LEN), windows->bytes, get_le32(head + GROUP_LEN), err);
+        windows->of = r < 0 ? NULL : ix;
+        windows->group = group;
+        return r;
+}
+
+int index_point(const struct index *ix, uint32_t i, struct index_windows *windows, struct decode_point *ret_point,
+        struct error *err)
 {
         assert(i < ix->info.spans);
         const uint8_t *p = ix->section[SECTION_SPANS].data + (uint64_t)i * SPAN_LEN;
-        size_t header_len = (get_le16(p + SPAN_HEADER_BITS) + 7u) / 8;
-        const uint8_t *packed = ix->section[SECTION_WINDOWS].data + get_le32(p + SPAN_WINDOW) + header_len;
-        size_t len = get_le32(p + SPAN_WINDOW_LEN);
-        int r = window_unpack(packed, get_le32(p + SPAN_PACKED_LEN), window, len, err);
-        if (r == 0)
-                *ret_len = len;
-        return r;
+        struct decode_point point = {
+                .kind = p[SPAN_KIND],
+                .coff = get_le64(p + SPAN_COFF),
+                .bits = p[SPAN_BITS] & SPAN_BITS_MASK,
+                .final = p[SPAN_BITS] & SPAN_FINAL,
+                .header_bits = (uint16_t)span_header_bits(p),
+                .window_len = get_le16(p + SPAN_WINDOW_LEN),
+        };
+        if (point.kind == DECODE_STORED)
+                point.stored_left = get_le16(p + SPAN_REST);
+        if (span_group_len(p)) {
+                int r = fill_windows(ix, get_le32(p + SPAN_GROUP), windows, err);
+                if (r < 0)
+                        return r;
+                point.header = windows->bytes + get_le16(p + SPAN_AT);
+                point.window = point.header + (point.header_bits + 7u) / 8;
+        }
+        *ret_point = point;
+        return 0;
 }

@@ -24,12 +24,13 @@
 #include "layer/tar.h"
 
 enum {
-        INDEX_VERSION = 1,
+        INDEX_VERSION = 2,
         INDEX_ENTRIES_MAX = 16 << 20,
         INDEX_STRINGS_MAX = 256 << 20, /* bytes of names, link targets, xattrs of one layer; of extents, too */
         INDEX_WINDOWS_MAX = 1 << 30,
         INDEX_SPANS_MAX = 16 << 20,
         INDEX_FILE_MAX = 2047 << 20,
+        INDEX_GROUP_MAX = 64 << 10, /* what spans need to begin is packed in groups of so many bytes */
 };
 
 /** An entry as it lies in the index; strings borrowed from it. */
@@ -65,7 +66,13 @@ struct index_span {
         uint64_t uoff, ulen; /* what it holds */
         struct chunk
                 chunk; /* what it needs, in the blob (for `unpacked` layers: in the unpacked stream, off == uoff) */
-        struct decode_point point; /* how to begin; point.window is to be had by index_window() */
+};
+
+/** Windows of spans that lie side by side, unpacked: whoever reads several spans keeps one of these. Zero it first. */
+struct index_windows {
+        const struct index *of; /* NULL: nothing is in bytes */
+        uint32_t group;
+        uint8_t bytes[INDEX_GROUP_MAX];
 };
 
 struct index;
@@ -101,8 +108,9 @@ void index_span(const struct index *ix, uint32_t i, struct index_span *ret_span)
 /** The span that holds uoff, which must be < tar_size. */
 uint32_t index_find_span(const struct index *ix, uint64_t uoff);
 
-/** Unpacks the window of a span into a buffer of DECODE_WINDOW bytes; *ret_len of them, the last byte is the newest. */
-int index_window(const struct index *ix, uint32_t span, uint8_t *window, size_t *ret_len, struct error *err);
+/** Where and how a span begins. Its window and header lie in `windows`, which is filled if it has others. */
+int index_point(const struct index *ix, uint32_t span, struct index_windows *windows, struct decode_point *ret_point,
+        struct error *err);
 
 /** The chunk table of the spans, for cached_open(); borrows the index. */
 void index_chunks(const struct index *ix, struct chunk_table *ret_table);
@@ -118,7 +126,7 @@ DEFINE_CLEANUP(struct index_builder, index_builder_free);
 int index_builder_entry(struct index_builder *b, const struct tar_entry *e, struct error *err);
 
 /** A span begins at uoff; its end is the next one's beginning, or the end of the stream. Spans come in order; the first has
- *  uoff 0. window: what the span may refer to, zero where it does not (see decode.h); packed here. */
+ *  uoff 0. point->window and header are packed here. */
 int index_builder_span(struct index_builder *b, uint64_t uoff, const struct decode_point *point, struct error *err);
 
 /** The hash of the last span's chunk is known: [off, off + len) of the blob. Called once after each span. */

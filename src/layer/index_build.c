@@ -26,6 +26,7 @@ struct index_builder {
         struct offsets strings, attrs;
         uint64_t seed;
         struct window_packer *packer;
+        struct buf group; /* headers and windows of the last spans, to be packed together */
         uint32_t entries, spans;
         uint64_t last_uoff;
         bool chunk_due; /* a span was told, its chunk not yet */
@@ -43,6 +44,7 @@ struct index_builder *index_builder_new(void)
         buf_init(&b->section[SECTION_SPANS], (size_t)INDEX_SPANS_MAX * SPAN_LEN);
         buf_init(&b->section[SECTION_WINDOWS], INDEX_WINDOWS_MAX);
         buf_init(&b->section[SECTION_ATTRS], (size_t)INDEX_ENTRIES_MAX * ATTR_LEN);
+        buf_init(&b->group, INDEX_GROUP_MAX);
         buf_add(&b->section[SECTION_STRINGS], "\0\0", 3);
         b->seed = map_seed();
         b->packer = window_packer_new();
@@ -59,6 +61,7 @@ void index_builder_free(struct index_builder *b)
                 return;
         for (int i = 0; i < SECTIONS; i++)
                 buf_done(&b->section[i]);
+        buf_done(&b->group);
         window_packer_free(b->packer);
         free(b->strings.slot);
         free(b->attrs.slot);
@@ -242,16 +245,32 @@ int index_builder_entry(struct index_builder *b, const struct tar_entry *e, stru
 
 /* ---- spans ---- */
 
+/* packs what the spans since the last group need */
+static void end_group(struct index_builder *b)
+{
+        struct buf *windows = &b->section[SECTION_WINDOWS];
+        size_t start = windows->len;
+        if (!b->group.len || !buf_extend(windows, GROUP_HEAD) ||
+                window_pack(b->packer, (const uint8_t *)b->group.data, b->group.len, windows) < 0)
+                return;
+        put_le32(windows->data + start + GROUP_PACKED_LEN, (uint32_t)(windows->len - start - GROUP_HEAD));
+        put_le32(windows->data + start + GROUP_LEN, (uint32_t)b->group.len);
+        buf_clear(&b->group);
+}
+
 int index_builder_span(struct index_builder *b, uint64_t uoff, const struct decode_point *point, struct error *err)
 {
         assert(!b->chunk_due && uoff >= b->last_uoff && (b->spans || !uoff));
-        struct buf *windows = &b->section[SECTION_WINDOWS];
-        uint32_t window_off = (uint32_t)windows->len;
-        if (point->kind == DECODE_INSIDE)
-                buf_add(windows, point->header, (point->header_bits + 7u) / 8);
-        size_t packed_at = windows->len;
-        if (point->window_len && !buf_error(windows))
-                window_pack(b->packer, point->window, point->window_len, windows);
+        size_t header_len = point->kind == DECODE_INSIDE ? (point->header_bits + 7u) / 8 : 0;
+        if (b->group.len + header_len + point->window_len > INDEX_GROUP_MAX)
+                end_group(b);
+        size_t group_at = b->group.len;
+        if (header_len)
+                buf_add(&b->group, point->header, header_len);
+        if (point->window_len)
+                buf_add(&b->group, point->window, point->window_len);
+        if (buf_error(&b->group))
+                return error_nomem(err);
         uint8_t *at = buf_extend(&b->section[SECTION_SPANS], SPAN_LEN);
         for (int i = SECTION_SPANS; i <= SECTION_WINDOWS; i++)
                 if (buf_error(&b->section[i]))
@@ -259,14 +278,16 @@ int index_builder_span(struct index_builder *b, uint64_t uoff, const struct deco
 
         put_le64(at + SPAN_UOFF, uoff);
         put_le64(at + SPAN_COFF, point->coff);
+        if (b->group.len > group_at) {
+                put_le32(at + SPAN_GROUP, (uint32_t)b->section[SECTION_WINDOWS].len);
+                put_le16(at + SPAN_AT, (uint16_t)group_at);
+                put_le16(at + SPAN_WINDOW_LEN, (uint16_t)point->window_len);
+        }
+        put_le16(at + SPAN_REST, point->kind == DECODE_INSIDE   ? point->header_bits
+                                 : point->kind == DECODE_STORED ? point->stored_left
+                                                                : 0);
         at[SPAN_KIND] = (uint8_t)point->kind;
-        at[SPAN_BITS] = point->bits;
-        at[SPAN_FLAGS] = point->final ? SPAN_FINAL : 0;
-        put_le16(at + SPAN_STORED_LEFT, point->kind == DECODE_STORED ? point->stored_left : 0);
-        put_le16(at + SPAN_HEADER_BITS, point->kind == DECODE_INSIDE ? point->header_bits : 0);
-        put_le32(at + SPAN_WINDOW, window_off);
-        put_le32(at + SPAN_PACKED_LEN, (uint32_t)(windows->len - packed_at));
-        put_le32(at + SPAN_WINDOW_LEN, point->window_len);
+        at[SPAN_BITS] = point->bits | (point->final ? SPAN_FINAL : 0);
         b->spans++;
         b->last_uoff = uoff;
         b->chunk_due = true;
@@ -293,6 +314,7 @@ void index_builder_drop_spans(struct index_builder *b)
 {
         buf_clear(&b->section[SECTION_SPANS]);
         buf_clear(&b->section[SECTION_WINDOWS]);
+        buf_clear(&b->group);
         b->spans = 0;
         b->last_uoff = 0;
         b->chunk_due = false;
@@ -327,6 +349,9 @@ int index_builder_finish(
         struct index_builder *b, const struct index_info *info, uint8_t **ret_data, size_t *ret_len, struct error *err)
 {
         assert(!b->chunk_due);
+        end_group(b);
+        if (buf_error(&b->section[SECTION_WINDOWS]))
+                return section_error(b, SECTION_WINDOWS, err);
         uint64_t len = HEADER_LEN;
         for (int i = 0; i < SECTIONS; i++)
                 len = align8(len + b->section[i].len);

@@ -62,20 +62,23 @@ enum {
         XATTR_LEN = 16,
         EXTENT_LEN = 24,
 
-        SPAN_LEN = 72,
+        SPAN_LEN = 64,
         SPAN_UOFF = 0,
         SPAN_COFF = 8,
         SPAN_CHUNK_LEN = 16,
-        SPAN_KIND = 20,
-        SPAN_BITS = 21,
-        SPAN_FLAGS = 22,
-        SPAN_STORED_LEFT = 24,
-        SPAN_HEADER_BITS = 26,
-        SPAN_WINDOW = 28,
-        SPAN_PACKED_LEN = 32,
-        SPAN_WINDOW_LEN = 36,
-        SPAN_SHA256 = 40,
-        SPAN_FINAL = 1, /* in SPAN_FLAGS */
+        SPAN_GROUP = 20,
+        SPAN_AT = 24,
+        SPAN_WINDOW_LEN = 26,
+        SPAN_REST = 28,
+        SPAN_KIND = 30,
+        SPAN_BITS = 31,
+        SPAN_SHA256 = 32,
+        SPAN_BITS_MASK = 7, /* in SPAN_BITS */
+        SPAN_FINAL = 8,
+
+        GROUP_PACKED_LEN = 0,
+        GROUP_LEN = 4,
+        GROUP_HEAD = 8,
 };
 
 /** Longest span that a reader is willing to inflate at once. */

@@ -91,24 +91,6 @@ struct run {
         struct span_entry *entry[RUN_SPANS];
 };
 
-static int inflate_span(
-        struct layer *l, uint32_t i, const struct index_span *s, const uint8_t *chunk, uint8_t *out, struct error *err)
-{
-        struct decode_point point = s->point;
-        cleanup(freep) uint8_t *window = NULL;
-        if (point.window_len) {
-                size_t len;
-                window = malloc(DECODE_WINDOW);
-                if (!window)
-                        return error_nomem(err);
-                int r = index_window(l->index, i, window, &len, err);
-                if (r < 0)
-                        return r;
-                point.window = window;
-        }
-        return decode_span(&point, chunk, (size_t)s->chunk.len, out, (size_t)s->ulen, err);
-}
-
 /* can the failure be that of one span alone, so that its neighbours deserve a try of their own? */
 static bool may_be_of_one(int code)
 {
@@ -117,10 +99,14 @@ static bool may_be_of_one(int code)
 
 /* span i from its compressed bytes into its entry */
 static int fill_entry(struct layer *l, uint32_t i, const struct index_span *s, const uint8_t *chunk,
-        struct span_entry *e, struct error *err)
+        struct index_windows *windows, struct span_entry *e, struct error *err)
 {
+        struct decode_point point;
         uint8_t *out = span_bytes(l->cache, e);
-        return out ? inflate_span(l, i, s, chunk, out, err) : error_nomem(err);
+        if (!out || !windows)
+                return error_nomem(err);
+        int r = index_point(l->index, i, windows, &point, err);
+        return r < 0 ? r : decode_span(&point, chunk, (size_t)s->chunk.len, out, (size_t)s->ulen, err);
 }
 
 /* loads every span of the run: ready ones are left pinned for the caller, the others have failed. Gives the first failure */
@@ -134,6 +120,9 @@ static int load_run(struct layer *l, struct run *run, struct error *err)
         uint8_t *bytes = spare_take(span_cache_spare(l->cache), len);
         int r = bytes ? cached_read(l->cached, run->first, run->count, bytes, &together) : error_nomem(&together);
         bool alone = run->count > 1 && may_be_of_one(r);
+        cleanup(freep) struct index_windows *windows = malloc(sizeof *windows);
+        if (windows)
+                windows->of = NULL;
         int ret = 0;
         for (uint32_t i = 0; i < run->count; i++) {
                 struct error local = together;
@@ -142,7 +131,7 @@ static int load_run(struct layer *l, struct run *run, struct error *err)
                 uint8_t *chunk = bytes ? bytes + (s.chunk.off - first.chunk.off) : NULL;
                 int one = alone ? cached_read(l->cached, run->first + i, 1, chunk, &local) : r;
                 if (one == 0)
-                        one = fill_entry(l, run->first + i, &s, chunk, run->entry[i], &local);
+                        one = fill_entry(l, run->first + i, &s, chunk, windows, run->entry[i], &local);
                 if (one == 0) {
                         span_cache_ready(l->cache, run->entry[i]);
                         continue;

@@ -6,6 +6,8 @@
  *   zlib         inflate in pieces of 128 KiB, with CRC
  *   inflate      ours, the symbols alone: no CRC, no points
  *   decoder      ours, all of it: CRC, points, what is used of the windows
+ *   layer        the same, and what makes an index of it: SHA-256 of the layer and of its chunks, tar headers, packed windows
+ *   with diff ID the same, and SHA-256 of the tar stream: all that the first look at a layer does, on one thread
  */
 #include <libdeflate.h>
 #include <stdio.h>
@@ -16,6 +18,7 @@
 #include <zstd.h>
 
 #include "layer/decode.h"
+#include "layer/index.h"
 #include "layer/inflate.h"
 
 enum { ROUNDS_MAX = 99, SLICE = 128 << 10 };
@@ -129,6 +132,91 @@ static void run_decoder(void)
                 die(err.msg);
 }
 
+/* ---- a whole layer ---- */
+
+struct pass {
+        struct index_builder *builder;
+        struct tar_reader *tar;
+        struct digest_ctx *diff;
+        uint64_t chunk_off;
+        bool any;
+};
+
+static int pass_data(void *ctx, const uint8_t *data, size_t len)
+{
+        struct pass *p = ctx;
+        if (p->diff)
+                digest_ctx_update(p->diff, data, len);
+        return tar_push(p->tar, data, len, NULL);
+}
+
+static int pass_entry(void *ctx, const struct tar_entry *e)
+{
+        struct pass *p = ctx;
+        return index_builder_entry(p->builder, e, NULL);
+}
+
+static void pass_chunk(struct pass *p, uint64_t end)
+{
+        uint8_t hash[SHA256_BYTES];
+        if (sha256_memory(gz + p->chunk_off, (size_t)(end - p->chunk_off), hash) < 0 ||
+                index_builder_chunk(p->builder, p->chunk_off, end - p->chunk_off, hash, NULL) < 0)
+                die("chunk");
+}
+
+static int pass_point(void *ctx, uint64_t uoff, const struct decode_point *point)
+{
+        struct pass *p = ctx;
+        if (p->any)
+                pass_chunk(p, point->coff + (point->bits != 0));
+        p->any = true;
+        p->chunk_off = point->coff;
+        return index_builder_span(p->builder, uoff, point, NULL);
+}
+
+static size_t pass(bool diff)
+{
+        struct pass p = {.builder = index_builder_new(), .diff = diff ? digest_ctx_new(DIGEST_SHA256) : NULL};
+        struct decode_sink sink = {&p, pass_data, pass_point};
+        struct index_info info = {.compression = COMPRESSION_GZIP, .blob_size = gz_len, .tar_size = tar_len};
+        struct error err;
+        cleanup(decoder_freep) struct decoder *d = decoder_new(COMPRESSION_GZIP, &sink);
+        cleanup(digest_ctx_freep) struct digest_ctx *blob = digest_ctx_new(DIGEST_SHA256);
+        p.tar = tar_reader_new(pass_entry, &p);
+        for (size_t at = 0; at < gz_len; at += 1 << 16) {
+                size_t len = MIN(gz_len - at, (size_t)(1 << 16));
+                digest_ctx_update(blob, gz + at, len);
+                if (decoder_push(d, gz + at, len, &err) < 0)
+                        die(err.msg);
+        }
+        if (decoder_finish(d, &err) < 0 || tar_finish(p.tar, &err) < 0)
+                die(err.msg);
+        pass_chunk(&p, gz_len);
+        digest_ctx_final(blob, &info.digest);
+        info.diff_id.alg = DIGEST_SHA256;
+        if (p.diff)
+                digest_ctx_final(p.diff, &info.diff_id);
+        uint8_t *index;
+        size_t len;
+        if (index_builder_finish(p.builder, &info, &index, &len, &err) < 0)
+                die(err.msg);
+        free(index);
+        tar_reader_free(p.tar);
+        digest_ctx_free(p.diff);
+        index_builder_free(p.builder);
+        return len;
+}
+
+static void run_layer(void)
+{
+        pass(false);
+}
+
+static void run_diff(void)
+{
+        pass(true);
+}
+
 static int ascending(const void *a, const void *b)
 {
         double x = *(const double *)a, y = *(const double *)b;
@@ -158,8 +246,8 @@ int main(int argc, char **argv)
         static const struct {
                 const char *name;
                 void (*run)(void);
-        } contestants[] = {
-                {"libdeflate", run_libdeflate}, {"zlib", run_zlib}, {"inflate", run_inflate}, {"decoder", run_decoder}};
+        } contestants[] = {{"libdeflate", run_libdeflate}, {"zlib", run_zlib}, {"inflate", run_inflate},
+                {"decoder", run_decoder}, {"layer", run_layer}, {"with diff ID", run_diff}};
         double times[ARRAY_LEN(contestants)][ROUNDS_MAX];
         int rounds = argc > 2 ? atoi(argv[2]) : 5;
 
@@ -181,6 +269,7 @@ int main(int argc, char **argv)
                 printf("%-12s %7.3fs %7.3fs %12.2f %12.2f\n", contestants[i].name, times[i][rounds / 2], times[i][0],
                         times[i][rounds / 2] / times[1][rounds / 2], times[i][rounds / 2] / times[0][rounds / 2]);
 
+        printf("index %.2f %% of the layer\n", 100.0 * (double)pass(false) / (double)gz_len);
         tally.weigh = true;
         run_decoder();
         double n = tally.points, all = (double)gz_len;

@@ -33,7 +33,8 @@ static void mend(uint8_t *d, size_t len)
 
 static void walk(const struct index *ix)
 {
-        static uint8_t window[DECODE_WINDOW];
+        static struct index_windows windows;
+        windows.of = NULL;
         const struct index_info *info = index_info(ix);
         for (uint32_t i = 0; i < info->entries; i++) {
                 struct index_entry e;
@@ -54,11 +55,13 @@ static void walk(const struct index *ix)
         }
         for (uint32_t i = 0; i < info->spans; i++) {
                 struct index_span s;
-                size_t len;
+                struct decode_point p;
                 index_span(ix, i, &s);
                 touch(s.chunk.sha256, SHA256_BYTES);
-                touch(s.point.header, (s.point.header_bits + 7u) / 8);
-                index_window(ix, i, window, &len, NULL);
+                if (index_point(ix, i, &windows, &p, NULL) == 0 && p.header) {
+                        touch(p.header, (p.header_bits + 7u) / 8);
+                        touch(p.window, p.window_len);
+                }
         }
         if (info->tar_size)
                 index_find_span(ix, info->tar_size - 1);

@@ -77,21 +77,32 @@ TEST(spans_come_out_as_they_went_in)
 {
         cleanup(index_freep) struct index *ix = open_sample();
         struct index_span s;
-        uint8_t window[DECODE_WINDOW];
-        size_t len;
+        struct decode_point p;
+        struct index_windows windows = {0};
         index_span(ix, 1, &s);
         CHECK_INT(s.uoff, 1500);
         CHECK_INT(s.ulen, 2500);
         CHECK_INT(s.chunk.off, 499);
-        CHECK_INT(s.point.bits, 3);
-        CHECK_INT(index_window(ix, 1, window, &len, NULL), 0);
-        CHECK_INT(len, 1200);
-        for (size_t i = 0; i < len; i++)
-                CHECK_INT(window[i], (30000 + i) % 97 ? 0 : (uint8_t)((30000 + i) * 31));
-        index_span(ix, 2, &s);
-        CHECK_INT(s.point.kind, DECODE_INSIDE);
-        CHECK_INT(s.point.header_bits, 61);
-        CHECK(s.point.final);
+        CHECK_INT(index_point(ix, 1, &windows, &p, NULL), 0);
+        CHECK_INT(p.kind, DECODE_BLOCK);
+        CHECK_INT(p.coff, 499);
+        CHECK_INT(p.bits, 3);
+        CHECK(!p.final);
+        CHECK_INT(p.header_bits, 0);
+        CHECK_INT(p.window_len, 1200);
+        for (size_t i = 0; i < p.window_len; i++)
+                CHECK_INT(p.window[i], (30000 + i) % 97 ? 0 : (uint8_t)((30000 + i) * 31));
+        CHECK_INT(index_point(ix, 2, &windows, &p, NULL), 0);
+        CHECK_INT(p.kind, DECODE_INSIDE);
+        CHECK_INT(p.header_bits, 61);
+        CHECK(p.final);
+        CHECK_INT(p.header[0], 0);
+        CHECK_INT(p.window_len, 2000);
+        for (size_t i = 0; i < p.window_len; i++)
+                CHECK_INT(p.window[i], (30768 + i) % 97 ? 0 : (uint8_t)((30768 + i) * 31));
+        CHECK_INT(index_point(ix, 0, &windows, &p, NULL), 0);
+        CHECK_INT(p.kind, DECODE_MEMBER);
+        CHECK_INT(p.window_len, 0);
         CHECK_INT(index_find_span(ix, 0), 0);
         CHECK_INT(index_find_span(ix, 1499), 0);
         CHECK_INT(index_find_span(ix, 1500), 1);
@@ -167,10 +178,11 @@ TEST(each_broken_field_is_refused)
         uint64_t attrs = get_le64(d + HEADER_SECTIONS + SECTION_ATTRS * HEADER_SECTION_LEN + 8);
         uint64_t strings = get_le64(d + HEADER_SECTIONS + SECTION_STRINGS * HEADER_SECTION_LEN + 8);
         uint64_t spans = get_le64(d + HEADER_SECTIONS + SECTION_SPANS * HEADER_SECTION_LEN + 8);
+        uint64_t windows = get_le64(d + HEADER_SECTIONS + SECTION_WINDOWS * HEADER_SECTION_LEN + 8);
         uint64_t passwd = entries + 2 * ENTRY_LEN, sparse = entries + 3 * ENTRY_LEN;
         uint64_t passwd_attr = attrs + get_le32(d + passwd + ENTRY_ATTR) * ATTR_LEN;
-        check_refused(d, len, HEADER_VERSION, "\2\0\0\0", 4, -EOPNOTSUPP);
-        check_refused(d, len, HEADER_VERSION, "\0\0\0\0", 4, -EBADMSG);
+        check_refused(d, len, HEADER_VERSION, "\3\0\0\0", 4, -EOPNOTSUPP);
+        check_refused(d, len, HEADER_VERSION, "\1\0\0\0", 4, -EBADMSG);
         check_refused(d, len, HEADER_COMPRESSION, "\3", 1, -EBADMSG);
         check_refused(d, len, HEADER_COMPRESSION, "\0", 1, -EBADMSG);
         check_refused(d, len, HEADER_ENTRIES, "\xff\xff", 2, -EBADMSG);
@@ -191,11 +203,18 @@ TEST(each_broken_field_is_refused)
         check_refused(d, len, strings + 3, "\2\0..\0", 5, -EBADMSG);
         check_refused(d, len, spans + SPAN_UOFF, "\1", 1, -EBADMSG);
         check_refused(d, len, spans + SPAN_LEN + SPAN_COFF, "\x80", 1, -EBADMSG);
-        check_refused(d, len, spans + SPAN_LEN + SPAN_BITS, "\x8", 1, -EBADMSG);
+        check_refused(d, len, spans + SPAN_LEN + SPAN_BITS, "\x10", 1, -EBADMSG);
         check_refused(d, len, spans + SPAN_LEN + SPAN_KIND, "\0", 1, -EBADMSG);
-        check_refused(d, len, spans + SPAN_LEN + SPAN_WINDOW_LEN, "\xff\xff\xff", 3, -EBADMSG);
-        check_refused(d, len, spans + SPAN_LEN + SPAN_PACKED_LEN, "\xff\xff\xff", 3, -EBADMSG);
-        check_refused(d, len, spans + 2 * SPAN_LEN + SPAN_HEADER_BITS, "\xff\xff", 2, -EBADMSG);
+        check_refused(d, len, spans + SPAN_LEN + SPAN_WINDOW_LEN, "\xff\xff", 2, -EBADMSG);
+        check_refused(d, len, spans + SPAN_LEN + SPAN_GROUP, "\xff\xff\xff", 3, -EBADMSG);
+        check_refused(d, len, spans + SPAN_LEN + SPAN_GROUP, "\1", 1, -EBADMSG);
+        check_refused(d, len, spans + SPAN_LEN + SPAN_AT, "\xff\xff", 2, -EBADMSG);
+        check_refused(d, len, spans + SPAN_LEN + SPAN_REST, "\1", 1, -EBADMSG);
+        check_refused(d, len, spans + 2 * SPAN_LEN + SPAN_REST, "\xff\xff", 2, -EBADMSG);
+        check_refused(d, len, spans + 2 * SPAN_LEN + SPAN_REST, "\0\0", 2, -EBADMSG);
+        check_refused(d, len, windows + GROUP_PACKED_LEN, "\xff\xff", 2, -EBADMSG);
+        check_refused(d, len, windows + GROUP_LEN, "\x10", 2, -EBADMSG);
+        check_refused(d, len, windows + GROUP_LEN, "\1\0\1", 3, -EBADMSG);
         check_refused(d, len, spans + 2 * SPAN_LEN + SPAN_CHUNK_LEN, "\x2d\1", 2, -EBADMSG);
         free(d);
 }
