@@ -5,7 +5,7 @@
  * Two uses, two shapes:
  *  - struct decoder: the full pass over a layer, in pieces of any size, which also finds the points where a later reader
  *    can begin (checkpoints), and checks what the formats carry (CRC-32, lengths, header CRC, XXH64). One thread at a time.
- *  - decode_span(): one span, from its point. Has no state: any thread.
+ *  - decode_span(): one span, from its point. Keeps no state: any thread.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -98,6 +98,8 @@ uint64_t decoder_garbage(const struct decoder *d);
 /**
  * One span: ulen bytes of output, exactly, from the compressed bytes data[0, len) that begin at point->coff. What comes
  * after the last wanted byte is not looked at. -EBADMSG when the bytes do not give that much. out has room for ulen.
+ * scratch: decode_scratch_len() bytes with anything in them, aligned for any type, to save an allocation; or NULL.
  */
-int decode_span(
-        const struct decode_point *point, const void *data, size_t len, uint8_t *out, size_t ulen, struct error *err);
+int decode_span(const struct decode_point *point, const void *data, size_t len, uint8_t *out, size_t ulen,
+        void *scratch, struct error *err);
+size_t decode_scratch_len(void);

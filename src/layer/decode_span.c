@@ -17,21 +17,13 @@
 #include "layer/gzip_header.h"
 #include "layer/inflate.h"
 
-/** State of reading a span of deflate. On the heap: it is too large for a thread's stack. */
+/** State of reading a span of deflate: too large for a thread's stack, and from malloc() it would be fresh pages each time. */
 struct span {
         const uint8_t *in, *end;
         struct inflate *inflate;
         uint8_t scratch[2 * DECODE_WINDOW]; /* the window, and the first output behind it */
         struct inflate_used used;
 };
-
-static void span_done(struct span **s)
-{
-        if (*s)
-                inflate_free((*s)->inflate);
-        free(*s);
-        *s = NULL;
-}
 
 static int span_header(struct span *s, struct error *err)
 {
@@ -109,15 +101,8 @@ static int span_begin(struct span *s, const struct decode_point *p, struct error
         return 0;
 }
 
-static int span_gzip(
-        const struct decode_point *p, const uint8_t *data, size_t len, uint8_t *out, size_t ulen, struct error *err)
+static int span_inflate(struct span *s, const struct decode_point *p, uint8_t *out, size_t ulen, struct error *err)
 {
-        cleanup(span_done) struct span *s = malloc(sizeof *s);
-        if (!s)
-                return error_nomem(err);
-        s->in = data;
-        s->end = data + len;
-        s->inflate = NULL;
         int r = span_begin(s, p, err);
         if (r < 0)
                 return r;
@@ -131,6 +116,26 @@ static int span_gzip(
         at = out + first;
         base = base > begin ? out + (base - begin) : out;
         return span_fill(s, &at, out + ulen, &base, err);
+}
+
+static int span_gzip(const struct decode_point *p, const uint8_t *data, size_t len, uint8_t *out, size_t ulen,
+        void *scratch, struct error *err)
+{
+        cleanup(freep) void *own = scratch ? NULL : malloc(sizeof(struct span));
+        struct span *s = scratch ? scratch : own;
+        if (!s)
+                return error_nomem(err);
+        s->in = data;
+        s->end = data + len;
+        s->inflate = NULL;
+        int r = span_inflate(s, p, out, ulen, err);
+        inflate_free(s->inflate);
+        return r;
+}
+
+size_t decode_scratch_len(void)
+{
+        return sizeof(struct span);
 }
 
 static void zstd_done(ZSTD_DCtx **z)
@@ -155,8 +160,8 @@ static int span_zstd(const uint8_t *data, size_t len, uint8_t *out, size_t ulen,
         return 0;
 }
 
-int decode_span(
-        const struct decode_point *point, const void *data, size_t len, uint8_t *out, size_t ulen, struct error *err)
+int decode_span(const struct decode_point *point, const void *data, size_t len, uint8_t *out, size_t ulen,
+        void *scratch, struct error *err)
 {
         if (ulen == 0)
                 return 0;
@@ -170,7 +175,7 @@ int decode_span(
         case DECODE_MEMBER:
         case DECODE_BLOCK:
         case DECODE_INSIDE:
-        case DECODE_STORED: return span_gzip(point, data, len, out, ulen, err);
+        case DECODE_STORED: return span_gzip(point, data, len, out, ulen, scratch, err);
         }
         return error_set(err, -EBADMSG, "checkpoint of an unknown kind");
 }

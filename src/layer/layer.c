@@ -97,16 +97,27 @@ static bool may_be_of_one(int code)
         return code == -EBADMSG || code == -ENOENT || code == -EIO;
 }
 
+/* what inflating takes; from the spare buffers */
+struct workplace {
+        struct index_windows windows;
+        _Alignas(max_align_t) uint8_t scratch[];
+};
+
+static size_t workplace_len(void)
+{
+        return sizeof(struct workplace) + decode_scratch_len();
+}
+
 /* span i from its compressed bytes into its entry */
 static int fill_entry(struct layer *l, uint32_t i, const struct index_span *s, const uint8_t *chunk,
-        struct index_windows *windows, struct span_entry *e, struct error *err)
+        struct workplace *work, struct span_entry *e, struct error *err)
 {
         struct decode_point point;
         uint8_t *out = span_bytes(l->cache, e);
-        if (!out || !windows)
+        if (!out || !work)
                 return error_nomem(err);
-        int r = index_point(l->index, i, windows, &point, err);
-        return r < 0 ? r : decode_span(&point, chunk, (size_t)s->chunk.len, out, (size_t)s->ulen, err);
+        int r = index_point(l->index, i, &work->windows, &point, err);
+        return r < 0 ? r : decode_span(&point, chunk, (size_t)s->chunk.len, out, (size_t)s->ulen, work->scratch, err);
 }
 
 /* loads every span of the run: ready ones are left pinned for the caller, the others have failed. Gives the first failure */
@@ -120,9 +131,9 @@ static int load_run(struct layer *l, struct run *run, struct error *err)
         uint8_t *bytes = spare_take(span_cache_spare(l->cache), len);
         int r = bytes ? cached_read(l->cached, run->first, run->count, bytes, &together) : error_nomem(&together);
         bool alone = run->count > 1 && may_be_of_one(r);
-        cleanup(freep) struct index_windows *windows = malloc(sizeof *windows);
-        if (windows)
-                windows->of = NULL;
+        struct workplace *work = (struct workplace *)spare_take(span_cache_spare(l->cache), workplace_len());
+        if (work)
+                work->windows.of = NULL;
         int ret = 0;
         for (uint32_t i = 0; i < run->count; i++) {
                 struct error local = together;
@@ -131,7 +142,7 @@ static int load_run(struct layer *l, struct run *run, struct error *err)
                 uint8_t *chunk = bytes ? bytes + (s.chunk.off - first.chunk.off) : NULL;
                 int one = alone ? cached_read(l->cached, run->first + i, 1, chunk, &local) : r;
                 if (one == 0)
-                        one = fill_entry(l, run->first + i, &s, chunk, windows, run->entry[i], &local);
+                        one = fill_entry(l, run->first + i, &s, chunk, work, run->entry[i], &local);
                 if (one == 0) {
                         span_cache_ready(l->cache, run->entry[i]);
                         continue;
@@ -142,6 +153,7 @@ static int load_run(struct layer *l, struct run *run, struct error *err)
                         *err = local;
                 ret = ret ? ret : one;
         }
+        spare_give(span_cache_spare(l->cache), (uint8_t *)work, workplace_len());
         spare_give(span_cache_spare(l->cache), bytes, len);
         return ret;
 }

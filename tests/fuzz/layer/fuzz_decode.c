@@ -136,7 +136,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 uint8_t *chunk = malloc(clen + 1);
                 MUST(chunk);
                 memcpy(chunk, blob + k->point.coff, clen);
-                MUST(decode_span(&k->point, chunk, clen, b.out, ulen, NULL) == 0);
+                MUST(decode_span(&k->point, chunk, clen, b.out, ulen, NULL, NULL) == 0);
                 MUST(memcmp(b.out, a.out + k->uoff, ulen) == 0);
                 free(chunk);
         }

@@ -180,7 +180,7 @@ static inline void told_resume(const struct told *t, const uint8_t *data, size_t
                 memcpy(in, data + p->point.coff, clen);
                 point.header = p->header;
                 point.window = p->window;
-                int r = decode_span(&point, in, clen, out, ulen, &err);
+                int r = decode_span(&point, in, clen, out, ulen, NULL, &err);
                 if (r < 0)
                         CHECK_FAIL("span %zu of %zu (kind %d): %s", i, t->count, point.kind, err.msg);
                 CHECK(ulen == 0 || memcmp(out, t->data.data + p->uoff, ulen) == 0);
