@@ -11,6 +11,8 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "base/mem.h"
+
 struct map_slot {
         const void *key; /* NULL: free */
         size_t key_len;
@@ -18,25 +20,19 @@ struct map_slot {
         uint64_t value;
 };
 
-static uint64_t fold(uint64_t a, uint64_t b)
-{
-        unsigned __int128 product = (unsigned __int128)a * b;
-        return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
 uint64_t map_hash(uint64_t seed, const void *key, size_t key_len)
 {
         const uint8_t *p = key;
-        uint64_t h = seed ^ fold(key_len ^ 0x9e3779b97f4a7c15u, seed | 1);
+        uint64_t h = seed ^ mul_fold(key_len ^ 0x9e3779b97f4a7c15u, seed | 1);
         for (; key_len >= 8; key_len -= 8, p += 8) {
                 uint64_t word;
                 memcpy(&word, p, 8);
-                h = fold(h ^ word, 0xd6e8feb86659fd93u);
+                h = mul_fold(h ^ word, 0xd6e8feb86659fd93u);
         }
         uint64_t tail = 0;
         for (size_t i = 0; i < key_len; i++)
                 tail |= (uint64_t)p[i] << 8 * i;
-        h = fold(h ^ tail, 0xa0761d6478bd642fu ^ (uint64_t)key_len << 56);
+        h = mul_fold(h ^ tail, 0xa0761d6478bd642fu ^ (uint64_t)key_len << 56);
         return h ^ h >> 32;
 }
 

@@ -69,6 +69,24 @@ static inline void closep(int *fd)
 #define add_ok(a, b, ret) (!__builtin_add_overflow(a, b, ret))
 #define mul_ok(a, b, ret) (!__builtin_mul_overflow(a, b, ret))
 
+/** The upper half of a product. */
+static inline uint64_t mul_high(uint64_t a, uint64_t b)
+{
+#ifdef __SIZEOF_INT128__
+        return (uint64_t)((unsigned __int128)a * b >> 64);
+#else
+        uint64_t a_low = (uint32_t)a, a_high = a >> 32, b_low = (uint32_t)b, b_high = b >> 32;
+        uint64_t middle = a_high * b_low + (a_low * b_low >> 32), other = a_low * b_high + (uint32_t)middle;
+        return a_high * b_high + (middle >> 32) + (other >> 32);
+#endif
+}
+
+/** Both halves of a product mixed: each bit of the result depends on all of a and b, near enough for a hash table. */
+static inline uint64_t mul_fold(uint64_t a, uint64_t b)
+{
+        return a * b ^ mul_high(a, b);
+}
+
 /** Is [off, off + len) inside [0, size)? Never overflows. */
 static inline bool range_ok(uint64_t off, uint64_t len, uint64_t size)
 {

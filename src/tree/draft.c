@@ -145,8 +145,8 @@ uint32_t draft_node(struct draft *d, enum tar_type type, uint32_t content)
 
 static uint32_t *bucket_of(const struct draft *d, uint32_t dir, uint32_t name)
 {
-        unsigned __int128 product = (unsigned __int128)(((uint64_t)dir << 32 | name) ^ d->seed) * 0xd6e8feb86659fd93u;
-        return &d->buckets[((uint64_t)product ^ (uint64_t)(product >> 64)) & (d->bucket_count - 1)];
+        uint64_t hash = mul_fold(((uint64_t)dir << 32 | name) ^ d->seed, 0xd6e8feb86659fd93u);
+        return &d->buckets[hash & (d->bucket_count - 1)];
 }
 
 static bool buckets_grow(struct draft *d)

@@ -63,7 +63,7 @@ unsigned tree_entry(const struct tree *t, uint32_t entry, struct index_entry *re
 static uint64_t slot_of(const struct tree *t, uint32_t dir, const void *name, size_t len)
 {
         uint64_t hash = map_hash(t->seed + dir * 0x9e3779b97f4a7c15u, name, len);
-        return (uint64_t)((unsigned __int128)hash * t->slot_count >> 64);
+        return mul_high(hash, t->slot_count);
 }
 
 int tree_hash_names(struct tree *t)

@@ -82,3 +82,13 @@ TEST(arithmetic_that_is_checked)
         CHECK(!add_ok(UINT64_MAX, (uint64_t)1, &v));
         CHECK(!mul_ok(UINT64_MAX, (uint64_t)2, &v));
 }
+
+TEST(upper_halves_of_products)
+{
+        CHECK_INT(mul_high(0, UINT64_MAX), 0);
+        CHECK_INT(mul_high(UINT64_MAX, 1), 0);
+        CHECK(mul_high(UINT64_MAX, UINT64_MAX) == UINT64_MAX - 1);
+        CHECK(mul_high(0xffffffff, 0xffffffff00000000) == 0xfffffffe);
+        CHECK(mul_high(0x123456789abcdef0, 0xfedcba9876543210) == 0x121fa00ad77d7422);
+        CHECK(mul_fold(0x123456789abcdef0, 0xfedcba9876543210) == (0x121fa00ad77d7422 ^ 0x236d88fe5618cf00));
+}

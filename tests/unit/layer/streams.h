@@ -100,7 +100,7 @@ static inline void told_decode(struct told *t, enum compression c, const uint8_t
 {
         uint64_t seed = 7;
         *t = (struct told){0};
-        buf_init(&t->data, (size_t)1 << 32);
+        buf_init(&t->data, SIZE_MAX / 2);
         struct decode_sink sink = {t, told_data, told_point};
         cleanup(decoder_freep) struct decoder *d = decoder_new(c, &sink);
         CHECK(d);

@@ -30,7 +30,7 @@ struct tar_build {
         int64_t mtime;
         unsigned major, minor;
         const char *data;      /* NULL: zeros, if size says so */
-        size_t size;           /* 0: strlen(data) */
+        uint64_t size;         /* 0: strlen(data) */
         const char *size_text; /* what the size field says instead, at most 12 bytes */
         enum tar_build_format format;
 };

@@ -425,7 +425,7 @@ TEST(skippable)
         ARCHIVE(b);
         struct buf text;
         buf_init(&text, 1 << 20);
-        tar_build_header(&b, (struct tar_build){.name = "huge", .size = (size_t)1 << 40});
+        tar_build_header(&b, (struct tar_build){.name = "huge", .size = (uint64_t)1 << 40});
         cleanup(tar_reader_freep) struct tar_reader *t = tar_reader_new(list_entry, &text);
         CHECK_INT(tar_skippable(t), 0);
         CHECK_INT(tar_push(t, b.data, 512, NULL), 0);
@@ -437,7 +437,7 @@ TEST(skippable)
 
         buf_clear(&b);
         buf_init(&text, 1 << 20);
-        tar_build_header(&b, (struct tar_build){.name = "huge", .size = ((size_t)1 << 40) + 1});
+        tar_build_header(&b, (struct tar_build){.name = "huge", .size = ((uint64_t)1 << 40) + 1});
         tar_build_header(&b, (struct tar_build){.name = "next"});
         tar_build_end(&b);
         cleanup(tar_reader_freep) struct tar_reader *u = tar_reader_new(list_entry, &text);
