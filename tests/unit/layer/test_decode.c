@@ -291,6 +291,143 @@ static void zstd_skip_add(struct buf *b, uint32_t len)
         buf_extend(b, len);
 }
 
+/* ---- more than 4 GiB ---- */
+
+/** A gzip member that goes round and round: the same deflate blocks `rounds` times, which end on a byte. */
+struct wheel {
+        struct buf unit; /* the blocks, compressed */
+        uint8_t *data;   /* what they hold */
+        size_t len;
+        unsigned rounds;
+        uint64_t given;
+        /* the last point, and how many of them were read back */
+        bool any;
+        uint64_t uoff;
+        struct decode_point point;
+        uint8_t header[DECODE_HEADER_MAX], window[DECODE_WINDOW];
+        unsigned points, entered, behind_4g;
+};
+
+enum { WHEEL_HEAD = 10 };
+
+static int wheel_data(void *ctx, const uint8_t *data, size_t len)
+{
+        struct wheel *w = ctx;
+        for (size_t at = 0; at < len;) {
+                size_t from = (size_t)(w->given % w->len), n = MIN(len - at, w->len - from);
+                CHECK(memcmp(data + at, w->data + from, n) == 0);
+                w->given += n;
+                at += n;
+        }
+        return 0;
+}
+
+/** Bytes of the member from coff on, as far as they are blocks. */
+static void wheel_read(const struct wheel *w, uint64_t coff, uint8_t *out, size_t len)
+{
+        for (size_t at = 0; at < len;) {
+                size_t from = (size_t)((coff + at - WHEEL_HEAD) % w->unit.len), n = MIN(len - at, w->unit.len - from);
+                memcpy(out + at, w->unit.data + from, n);
+                at += n;
+        }
+}
+
+/** The span from the last point to here, from its bytes alone. */
+static void wheel_enter(struct wheel *w, uint64_t uoff, const struct decode_point *next)
+{
+        size_t ulen = (size_t)(uoff - w->uoff), clen = (size_t)(next->coff + (next->bits != 0) - w->point.coff);
+        uint8_t *in = malloc(clen), *out = malloc(ulen);
+        struct error err;
+        CHECK(in && out);
+        wheel_read(w, w->point.coff, in, clen);
+        w->point.header = w->header;
+        w->point.window = w->window;
+        if (decode_span(&w->point, in, clen, out, ulen, NULL, &err) < 0)
+                CHECK_FAIL("span at %llu: %s", (unsigned long long)w->uoff, err.msg);
+        uint64_t given = w->given;
+        w->given = w->uoff;
+        wheel_data(w, out, ulen);
+        w->given = given;
+        w->entered++;
+        w->behind_4g += w->point.coff > UINT32_MAX || w->uoff > UINT32_MAX;
+        free(in);
+        free(out);
+}
+
+static int wheel_point(void *ctx, uint64_t uoff, const struct decode_point *point)
+{
+        struct wheel *w = ctx;
+        CHECK(!w->any || (uoff >= w->uoff && point->coff >= w->point.coff));
+        /* not the first, which begins with the header; of the others one in 50, and those around 4 GiB */
+        if (w->points > 1 && (w->points % 50 == 0 || (w->uoff >> 32) != (uoff >> 32) ||
+                                     (w->point.coff >> 32) != (point->coff >> 32)))
+                wheel_enter(w, uoff, point);
+        w->any = true;
+        w->points++;
+        w->uoff = uoff;
+        w->point = *point;
+        if (point->header_bits)
+                memcpy(w->header, point->header, (point->header_bits + 7u) / 8);
+        if (point->window_len)
+                memcpy(w->window, point->window, point->window_len);
+        return 0;
+}
+
+static void wheel_turn(struct wheel *w)
+{
+        static const uint8_t head[WHEEL_HEAD] = {0x1f, 0x8b, 8};
+        uint8_t tail[5 + 8] = {1, 0, 0, 0xff, 0xff}; /* an empty stored block, the last one */
+        uint32_t once = (uint32_t)crc32(0, w->data, (unsigned)w->len), crc = 0;
+        struct decode_sink sink = {w, wheel_data, wheel_point};
+        struct error err = {0};
+        cleanup(decoder_freep) struct decoder *d = decoder_new(COMPRESSION_GZIP, &sink);
+        CHECK_INT(decoder_push(d, head, sizeof head, &err), 0);
+        for (unsigned i = 0; i < w->rounds; i++) {
+                if (decoder_push(d, w->unit.data, w->unit.len, &err) < 0)
+                        CHECK_FAIL("round %u: %s", i, err.msg);
+                crc = (uint32_t)crc32_combine(crc, once, (z_off_t)w->len);
+        }
+        put_le32(tail + 5, crc);
+        put_le32(tail + 9, (uint32_t)(w->rounds * (uint64_t)w->len));
+        if (decoder_push(d, tail, sizeof tail, &err) < 0 || decoder_finish(d, &err) < 0)
+                CHECK_FAIL("%s", err.msg);
+        CHECK(decoder_seekable(d));
+        CHECK_INT(w->given, w->rounds * (uint64_t)w->len);
+        printf("%u points, %u read back, %u of them behind 4 GiB\n", w->points, w->entered, w->behind_4g);
+        CHECK(w->behind_4g > 0);
+}
+
+/* level 0: more than 4 GiB of the blob; else: of the tar stream */
+static void check_wheel(int level)
+{
+        struct wheel w = {.len = 16 << 20, .rounds = 300};
+        z_stream z = {0};
+        buf_init(&w.unit, 1 << 30);
+        w.data = calloc(1, w.len);
+        CHECK(w.data);
+        /* mostly zeros, so that it does not take long */
+        stream_fill(w.data, level ? 1 << 20 : w.len, level ? NATURE_MIXED : NATURE_NOISE, 99);
+        CHECK_INT(deflateInit2(&z, level, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY), Z_OK);
+        uint8_t *room = buf_extend(&w.unit, w.len + w.len / 100 + 100);
+        z.next_in = w.data;
+        z.avail_in = (unsigned)w.len;
+        z.next_out = room;
+        z.avail_out = (unsigned)w.unit.len;
+        CHECK_INT(deflate(&z, Z_SYNC_FLUSH), Z_OK);
+        CHECK(z.avail_in == 0 && z.avail_out > 0);
+        w.unit.len -= z.avail_out;
+        deflateEnd(&z);
+        wheel_turn(&w);
+        buf_done(&w.unit);
+        free(w.data);
+}
+
+TEST(more_than_4_gib)
+{
+        check_wheel(6);
+        check_wheel(0);
+}
+
 TEST(zstd_frames)
 {
         uint8_t *data = made(NATURE_MIXED, LEN);

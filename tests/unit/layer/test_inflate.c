@@ -457,7 +457,15 @@ TEST(programs)
                 "igzip -2 -c in", "igzip -3 -c in", "zopfli --i1 -c in", "bgzip -c in", "libdeflate-gzip -1 -c in",
                 "libdeflate-gzip -12 -c in", "7z a -tgzip -mx9 -so x in",
                 "cp in t && gzip -f t && advdef -z -2 -q t.gz && cat t.gz",
-                "gzip -c in; gzip -c in; head -c 300 /dev/zero"};
+                "gzip -c in; gzip -c in; head -c 300 /dev/zero",
+                /* Go's encoders: umoci's, and skopeo's of the same layer */
+                "umoci init --layout o && umoci new --image o:t && umoci raw add-layer --image o:t in && "
+                "cat $(ls -S o/blobs/sha256/* | head -1)",
+                "$skopeo --dest-decompress oci:o:t dir:u && $skopeo --dest-compress --dest-compress-level 1 dir:u "
+                "dir:v1 && "
+                "cat $(ls -S v1/* | head -1)",
+                "$skopeo --dest-compress --dest-compress-level 6 dir:u dir:v6 && cat $(ls -S v6/* | head -1)",
+                "$skopeo --dest-compress --dest-compress-level 9 dir:u dir:v9 && cat $(ls -S v9/* | head -1)"};
         char dir[] = "/tmp/inflate-XXXXXX", path[64];
         unsigned ran = 0;
         cleanup(bytes_done) struct bytes d = made(NATURE_MIXED, 1500000);
@@ -468,8 +476,11 @@ TEST(programs)
         CHECK(f && fwrite(d.data, 1, d.len, f) == d.len);
         fclose(f);
         for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
-                char line[300];
-                snprintf(line, sizeof line, "cd %s && (%s) > out 2>/dev/null", dir, commands[i]);
+                char line[500];
+                snprintf(line, sizeof line,
+                        "cd %s && skopeo='skopeo --insecure-policy copy -q --dest-compress-format gzip' && (%s) > out "
+                        "2>/dev/null",
+                        dir, commands[i]);
                 if (system(line) != 0) {
                         printf("skipped: %s\n", commands[i]);
                         continue;
