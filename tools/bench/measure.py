@@ -239,11 +239,15 @@ class Bench:
         for what, script in works:
             series = {"imagefs": Series(), "extracted, ext4": Series()}
             self.ensure_mounted()
+            times = 1
             for i in range(self.a.rounds + 1):
                 for who, s in series.items():
-                    took = self.timed(script, self.mnt if who == "imagefs" else disk)
-                    if i:
-                        s.add(*took)
+                    where = self.mnt if who == "imagefs" else disk
+                    took = [self.timed(script, where) for _ in range(times)]
+                    if i:  # the mean of several, if it is short
+                        s.add(*(sum(t) / times for t in zip(*took)))
+                if not i:
+                    times = max(1, int(0.3 / self.timed(script, disk)[0]))
             warm.compare(what, series)
         cold.show()
         warm.show()
