@@ -22,6 +22,7 @@ static void mend(uint8_t *d, size_t len)
         if (len < HEADER_LEN)
                 return;
         memcpy(d, INDEX_MAGIC, 8);
+        put_le32(d + HEADER_VERSION, INDEX_VERSION);
         put_le64(d + HEADER_FILE_LEN, len);
         for (int i = 0; i < SECTIONS; i++) {
                 uint8_t *h = d + HEADER_SECTIONS + i * HEADER_SECTION_LEN;

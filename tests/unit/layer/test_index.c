@@ -245,6 +245,81 @@ TEST(a_mapped_file_reads_like_memory)
         free(data);
 }
 
+/* the bytes of a window that the test below gives to span i */
+static void many_window(uint32_t i, uint8_t *window, size_t len)
+{
+        for (size_t k = 0; k < len; k++)
+                window[k] = (uint8_t)((k % 251 * (i + 1)) >> (k / 1000 % 3));
+}
+
+TEST(windows_of_many_groups)
+{
+        enum { MANY = 60, EACH = 1000 };
+        uint8_t hash[SHA256_BYTES] = {1}, *window = malloc(DECODE_WINDOW), *want = malloc(DECODE_WINDOW);
+        struct index_builder *b = index_builder_new();
+        for (uint32_t i = 0; i < MANY; i++) {
+                /* lengths from 0 to all of it, some inside a block */
+                struct decode_point p = {.kind = i == 0       ? DECODE_MEMBER
+                                                 : i % 7 == 0 ? DECODE_INSIDE
+                                                              : DECODE_BLOCK,
+                        .coff = (uint64_t)i * EACH,
+                        .window = window,
+                        .window_len = i % 7 == 6 ? DECODE_WINDOW : i * 500 % 20000};
+                many_window(i, window, p.window_len);
+                if (p.kind == DECODE_INSIDE) {
+                        p.header = (const uint8_t *)"a block's header";
+                        p.header_bits = 100;
+                }
+                CHECK_INT(index_builder_span(b, (uint64_t)i << 16, &p, NULL), 0);
+                CHECK_INT(index_builder_chunk(b, (uint64_t)i * EACH, EACH, hash, NULL), 0);
+        }
+        struct index_info info = {
+                .blob_size = MANY * EACH, .tar_size = (uint64_t)MANY << 16, .compression = COMPRESSION_GZIP};
+        info.digest.alg = info.diff_id.alg = DIGEST_SHA256;
+        uint8_t *data;
+        size_t len;
+        CHECK_INT(index_builder_finish(b, &info, &data, &len, NULL), 0);
+        index_builder_free(b);
+        uint64_t windows_at = get_le64(data + HEADER_SECTIONS + SECTION_WINDOWS * HEADER_SECTION_LEN + 8);
+        uint8_t *bad = malloc(len);
+        memcpy(bad, data, len);
+
+        struct index *ix = NULL;
+        CHECK_INT(index_open_memory(data, len, NULL, &ix, NULL), 0);
+        struct index_windows *windows = calloc(1, sizeof *windows);
+        for (uint32_t k = 0; k < 4 * MANY; k++) {
+                uint32_t i = k * 37 % MANY;
+                struct decode_point p;
+                CHECK_INT(index_point(ix, i, windows, &p, NULL), 0);
+                CHECK_INT(p.coff, i * EACH);
+                many_window(i, want, p.window_len);
+                CHECK_INT(p.window_len, i % 7 == 6 ? DECODE_WINDOW : i * 500 % 20000);
+                if (p.window_len)
+                        CHECK_MEM(p.window, want, p.window_len);
+                CHECK_INT(p.header_bits, i && i % 7 == 0 ? 100 : 0);
+                if (p.header_bits)
+                        CHECK_MEM(p.header, "a block's heade", 13);
+        }
+        index_free(ix);
+
+        /* a packed group that is not what it says: the span's error, and no other's */
+        memset(bad + windows_at + GROUP_HEAD, 0xff, 8);
+        uint8_t *section = bad + HEADER_SECTIONS + SECTION_WINDOWS * HEADER_SECTION_LEN;
+        put_le32(section + 4, libdeflate_crc32(0, bad + windows_at, get_le64(section + 16)));
+        put_le32(bad + HEADER_CRC, libdeflate_crc32(0, bad, HEADER_CRC));
+        CHECK_INT(index_open_memory(bad, len, NULL, &ix, NULL), 0);
+        struct decode_point p;
+        windows->of = NULL;
+        CHECK_INT(index_point(ix, 1, windows, &p, NULL), -EBADMSG);
+        CHECK_INT(index_point(ix, MANY - 1, windows, &p, NULL), 0);
+        CHECK_INT(index_point(ix, 1, windows, &p, NULL), -EBADMSG);
+        CHECK_INT(index_point(ix, 0, windows, &p, NULL), 0);
+        index_free(ix);
+        free(windows);
+        free(window);
+        free(want);
+}
+
 TEST(windows_survive_packing)
 {
         struct window_packer *p = window_packer_new();
