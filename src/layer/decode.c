@@ -408,6 +408,7 @@ static int at_block(struct decoder *d)
 {
         d->want_symbol = false;
         if (lost(d)) {
+                inflate_collect(d->inflate, NULL);
                 d->now->is = false;
                 int r = progress(d);
                 if (r < 0)

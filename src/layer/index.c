@@ -82,8 +82,10 @@ static int check_header(struct index *ix, const struct digest *want, struct erro
                         "use another "
                         "--cache-dir",
                         get_le32(h + HEADER_VERSION), INDEX_VERSION);
-        if (get_le32(h + HEADER_VERSION) != INDEX_VERSION || get_le32(h + HEADER_HEADER_LEN) != HEADER_LEN)
-                return damaged(err, "unknown version");
+        if (get_le32(h + HEADER_VERSION) < INDEX_VERSION)
+                return error_set(err, -EBADMSG, "index: made by an older version of imagefs");
+        if (get_le32(h + HEADER_HEADER_LEN) != HEADER_LEN)
+                return damaged(err, "bad length of the header");
         if (libdeflate_crc32(0, h, HEADER_CRC) != get_le32(h + HEADER_CRC))
                 return damaged(err, "bad checksum of the header");
         if (get_le64(h + HEADER_FILE_LEN) != ix->len)

@@ -68,7 +68,7 @@ struct index_span {
                 chunk; /* what it needs, in the blob (for `unpacked` layers: in the unpacked stream, off == uoff) */
 };
 
-/** Windows of spans that lie side by side, unpacked: whoever reads several spans keeps one of these. Zero it first. */
+/** Windows of spans that lie side by side, unpacked: whoever reads several spans keeps one of these. At first `of` is NULL. */
 struct index_windows {
         const struct index *of; /* NULL: nothing is in bytes */
         uint32_t group;
@@ -92,7 +92,7 @@ struct index_info {
 /**
  * Takes an index from a file descriptor (mapped; the descriptor is closed, also on failure) or from memory (taken over,
  * also on failure; must come from malloc). Everything in it is checked, in time linear in its size, before this returns.
- * -EBADMSG: damaged, or for another blob than `want` (NULL: any); -EOPNOTSUPP: made by a newer version.
+ * -EBADMSG: damaged, made by an older version, or for another blob than `want` (NULL: any); -EOPNOTSUPP: made by a newer version.
  */
 int index_open_fd(int fd, const struct digest *want, struct index **ret_index, struct error *err);
 int index_open_memory(void *data, size_t len, const struct digest *want, struct index **ret_index, struct error *err);
@@ -108,7 +108,8 @@ void index_span(const struct index *ix, uint32_t i, struct index_span *ret_span)
 /** The span that holds uoff, which must be < tar_size. */
 uint32_t index_find_span(const struct index *ix, uint64_t uoff);
 
-/** Where and how a span begins. Its window and header lie in `windows`, which is filled if it has others. */
+/** Where and how a span begins. Its window and header lie in `windows`, which is filled if it has others. -EBADMSG: what is packed
+ *  is damaged; -ENOMEM. */
 int index_point(const struct index *ix, uint32_t span, struct index_windows *windows, struct decode_point *ret_point,
         struct error *err);
 

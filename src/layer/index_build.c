@@ -246,24 +246,30 @@ int index_builder_entry(struct index_builder *b, const struct tar_entry *e, stru
 /* ---- spans ---- */
 
 /* packs what the spans since the last group need */
-static void end_group(struct index_builder *b)
+static int end_group(struct index_builder *b, struct error *err)
 {
         struct buf *windows = &b->section[SECTION_WINDOWS];
         size_t start = windows->len;
-        if (!b->group.len || !buf_extend(windows, GROUP_HEAD) ||
+        if (!b->group.len)
+                return 0;
+        if (!buf_extend(windows, GROUP_HEAD) ||
                 window_pack(b->packer, (const uint8_t *)b->group.data, b->group.len, windows) < 0)
-                return;
+                return section_error(b, SECTION_WINDOWS, err);
         put_le32(windows->data + start + GROUP_PACKED_LEN, (uint32_t)(windows->len - start - GROUP_HEAD));
         put_le32(windows->data + start + GROUP_LEN, (uint32_t)b->group.len);
         buf_clear(&b->group);
+        return 0;
 }
 
 int index_builder_span(struct index_builder *b, uint64_t uoff, const struct decode_point *point, struct error *err)
 {
         assert(!b->chunk_due && uoff >= b->last_uoff && (b->spans || !uoff));
         size_t header_len = point->kind == DECODE_INSIDE ? (point->header_bits + 7u) / 8 : 0;
-        if (b->group.len + header_len + point->window_len > INDEX_GROUP_MAX)
-                end_group(b);
+        if (b->group.len + header_len + point->window_len > INDEX_GROUP_MAX) {
+                int r = end_group(b, err);
+                if (r < 0)
+                        return r;
+        }
         size_t group_at = b->group.len;
         if (header_len)
                 buf_add(&b->group, point->header, header_len);
@@ -272,9 +278,8 @@ int index_builder_span(struct index_builder *b, uint64_t uoff, const struct deco
         if (buf_error(&b->group))
                 return error_nomem(err);
         uint8_t *at = buf_extend(&b->section[SECTION_SPANS], SPAN_LEN);
-        for (int i = SECTION_SPANS; i <= SECTION_WINDOWS; i++)
-                if (buf_error(&b->section[i]))
-                        return section_error(b, i, err);
+        if (!at)
+                return section_error(b, SECTION_SPANS, err);
 
         put_le64(at + SPAN_UOFF, uoff);
         put_le64(at + SPAN_COFF, point->coff);
@@ -349,9 +354,9 @@ int index_builder_finish(
         struct index_builder *b, const struct index_info *info, uint8_t **ret_data, size_t *ret_len, struct error *err)
 {
         assert(!b->chunk_due);
-        end_group(b);
-        if (buf_error(&b->section[SECTION_WINDOWS]))
-                return section_error(b, SECTION_WINDOWS, err);
+        int r = end_group(b, err);
+        if (r < 0)
+                return r;
         uint64_t len = HEADER_LEN;
         for (int i = 0; i < SECTIONS; i++)
                 len = align8(len + b->section[i].len);
